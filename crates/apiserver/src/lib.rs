@@ -1,0 +1,1 @@
+//! HTTP front, authentication, authorisation, admission, generic registry, watch cache, discovery, OpenAPI.

@@ -1,0 +1,1 @@
+//! Raw Linux: namespaces, mounts, cgroups, netlink, nftables. The only crate with unsafe code.

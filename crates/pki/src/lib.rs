@@ -1,0 +1,1 @@
+//! Certificates, service-account keys and kubeconfigs.

@@ -1,0 +1,1 @@
+//! Pod addresses and links: bridge, veth, address allocation.

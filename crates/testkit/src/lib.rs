@@ -1,0 +1,1 @@
+//! Clusters for tests: API servers in process, whole clusters in network namespaces.
