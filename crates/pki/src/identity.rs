@@ -1,0 +1,44 @@
+//! Whom a client certificate names (<https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates>).
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{Error, Result};
+
+/// The subject of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's name.
+    pub common_name: String,
+    /// The user's groups.
+    pub organizations: Vec<String>,
+    /// SHA-256 of the certificate, as upstream's `authentication.kubernetes.io/credential-id` shows it.
+    pub credential_id: String,
+}
+
+/// Reads the subject of a DER certificate. The chain must have been verified by the TLS layer.
+pub fn identity(der: &[u8]) -> Result<Identity> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|e| Error::Certificate(e.to_string()))?;
+    let subject = certificate.subject();
+    let text = |value: &x509_parser::x509::AttributeTypeAndValue| value.as_str().map(str::to_owned).ok();
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    Ok(Identity {
+        common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
+        organizations: subject.iter_organization().filter_map(text).collect(),
+        credential_id: format!("X509SHA256={}", hex(digest.as_ref())),
+    })
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+pub(crate) fn identity_of_pem(pem: &str) -> Result<Identity> {
+    use rustls_pki_types::pem::PemObject;
+    let der = rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    identity(&der)
+}
