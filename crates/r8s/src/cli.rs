@@ -1,0 +1,74 @@
+//! The command line: which face of the binary is wanted, and how its errors look.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+
+/// Kubernetes in one binary.
+#[derive(Parser)]
+#[command(name = "r8s", version, about, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole cluster: control plane and node in one process
+    Server(commands::server::Args),
+    /// Run kubectl against this host's cluster
+    #[command(disable_help_flag = true)]
+    Kubectl(commands::kubectl::Args),
+    /// Print the completion script for a shell
+    Completion(commands::completion::Args),
+}
+
+/// Other names of the binary (links to it), each of them a face.
+const FACES: &[(&str, &str)] = &[("kubectl", "kubectl")];
+
+/// Parses argv and runs the command. Exit status: 0 done, 1 failed, 2 wrong usage; `kubectl` has kubectl's own.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let result = match cli.command {
+        Command::Server(args) => commands::server::run(args),
+        Command::Kubectl(args) => commands::kubectl::run(args),
+        Command::Completion(args) => commands::completion::run(args, &mut Cli::command()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// argv, with the face that argv\[0\] names put in as the command.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
+    if let Some((_, command)) = FACES.iter().find(|(face, _)| Some(*face) == name) {
+        arguments.insert(1, command.into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,5 @@
+//! One file per command.
+
+pub mod completion;
+pub mod kubectl;
+pub mod server;

@@ -1,0 +1,246 @@
+//! Settings of `r8s server`: flags over the file over defaults, parsed and validated once.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::host;
+
+/// As given, by flags or in the file (camelCase keys of the same names); what is not given has a default.
+#[derive(clap::Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// The node's name [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The node's address [default: the one of the default route]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Address the API server listens on [default: all]
+    #[arg(long, value_name = "IP")]
+    pub bind_address: Option<IpAddr>,
+    /// Port the API server listens on [default: 6443]
+    #[arg(long, value_name = "PORT")]
+    pub secure_port: Option<u16>,
+    /// Addresses of Services [default: 10.96.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub service_cluster_ip_range: Option<String>,
+    /// Addresses of Pods [default: 10.244.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Option<String>,
+    /// Domain of the cluster's DNS names [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// API versions to serve or not, as kube-apiserver's flag (api/all=true,GROUP/VERSION=false)
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub runtime_config: Option<String>,
+    /// Feature gates, as kube-apiserver's flag (NAME=true,NAME=false)
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub feature_gates: Option<String>,
+    /// Use this CRI runtime instead of the built-in one (unix:///path/to/socket)
+    #[arg(long, value_name = "ENDPOINT")]
+    pub container_runtime_endpoint: Option<String>,
+}
+
+impl Settings {
+    /// Reads a settings file (YAML or JSON).
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+    }
+
+    /// These settings where given, else `other`'s.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            node_name: self.node_name.or(other.node_name),
+            node_ip: self.node_ip.or(other.node_ip),
+            bind_address: self.bind_address.or(other.bind_address),
+            secure_port: self.secure_port.or(other.secure_port),
+            service_cluster_ip_range: self.service_cluster_ip_range.or(other.service_cluster_ip_range),
+            cluster_cidr: self.cluster_cidr.or(other.cluster_cidr),
+            cluster_domain: self.cluster_domain.or(other.cluster_domain),
+            runtime_config: self.runtime_config.or(other.runtime_config),
+            feature_gates: self.feature_gates.or(other.feature_gates),
+            container_runtime_endpoint: self.container_runtime_endpoint.or(other.container_runtime_endpoint),
+        }
+    }
+}
+
+/// The validated configuration of a server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    pub bind_address: IpAddr,
+    pub secure_port: u16,
+    pub service_cidr: Cidr,
+    pub cluster_cidr: Cidr,
+    pub cluster_domain: String,
+    pub runtime_config: Vec<(String, bool)>,
+    pub feature_gates: Vec<(String, bool)>,
+    pub container_runtime_endpoint: Option<PathBuf>,
+}
+
+impl Server {
+    pub fn resolve(settings: Settings) -> Result<Self> {
+        let Settings {
+            node_name,
+            node_ip,
+            bind_address,
+            secure_port,
+            service_cluster_ip_range,
+            cluster_cidr,
+            cluster_domain,
+            runtime_config,
+            feature_gates,
+            container_runtime_endpoint,
+        } = settings;
+        let node_name = match node_name {
+            Some(name) => name,
+            None => host::node_name()?,
+        };
+        if !is_dns_subdomain(&node_name) {
+            bail!(
+                "node name {node_name:?} is not a DNS name (lower-case letters, digits, '-' and '.')\nhint: give another with --node-name"
+            );
+        }
+        let cidr = |flag: &str, text: Option<String>, default: &str| {
+            let text = text.unwrap_or_else(|| default.to_owned());
+            Cidr::parse(&text).with_context(|| format!("--{flag}"))
+        };
+        Ok(Self {
+            node_name,
+            node_ip: node_ip.unwrap_or_else(host::primary_address),
+            bind_address: bind_address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            secure_port: secure_port.unwrap_or(6443),
+            service_cidr: cidr("service-cluster-ip-range", service_cluster_ip_range, "10.96.0.0/16")?,
+            cluster_cidr: cidr("cluster-cidr", cluster_cidr, "10.244.0.0/16")?,
+            cluster_domain: cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
+            runtime_config: switches("runtime-config", runtime_config.as_deref())?,
+            feature_gates: switches("feature-gates", feature_gates.as_deref())?,
+            container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
+        })
+    }
+}
+
+/// An address range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    pub network: IpAddr,
+    pub prefix: u8,
+}
+
+impl Cidr {
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || format!("{text:?} is not an address range like 10.96.0.0/16");
+        let (address, prefix) = text.split_once('/').with_context(wrong)?;
+        let network: IpAddr = address.parse().with_context(wrong)?;
+        let prefix: u8 = prefix.parse().with_context(wrong)?;
+        let bits = if network.is_ipv4() { 32 } else { 128 };
+        if prefix > bits {
+            bail!("{}", wrong());
+        }
+        if network != mask(network, prefix) {
+            bail!(
+                "{text:?} has bits set behind the prefix; did you mean {}/{prefix}?",
+                mask(network, prefix)
+            );
+        }
+        Ok(Self { network, prefix })
+    }
+
+    /// The n-th address of the range.
+    pub fn nth(&self, n: u32) -> IpAddr {
+        match self.network {
+            IpAddr::V4(v4) => IpAddr::from((u32::from(v4) + n).to_be_bytes()),
+            IpAddr::V6(v6) => IpAddr::from((u128::from(v6) + u128::from(n)).to_be_bytes()),
+        }
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
+        }
+    }
+}
+
+/// `A=true,B=false`.
+fn switches(flag: &str, text: Option<&str>) -> Result<Vec<(String, bool)>> {
+    let parse = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        let value =
+            value.parse().with_context(|| format!("--{flag}: {pair:?} must be NAME=true or NAME=false"))?;
+        Ok((key.to_owned(), value))
+    };
+    text.unwrap_or("").split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
+}
+
+fn socket(endpoint: &str) -> Result<PathBuf> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    if !path.starts_with('/') {
+        bail!(
+            "--container-runtime-endpoint: {endpoint:?} is not a unix socket like unix:///run/containerd/containerd.sock"
+        );
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// RFC 1123 subdomain, as Node names must be.
+fn is_dns_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let alnum = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let bytes = label.as_bytes();
+        matches!((bytes.first(), bytes.last()), (Some(a), Some(b)) if alnum(*a) && alnum(*b))
+            && bytes.iter().all(|c| alnum(*c) || *c == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let range = Cidr::parse("10.96.0.0/16").unwrap();
+        assert_eq!(range.nth(10).to_string(), "10.96.0.10");
+        assert_eq!(Cidr::parse("fd00::/108").unwrap().nth(1).to_string(), "fd00::1");
+        for (bad, says) in [
+            ("10.96.0.0", "not an address range"),
+            ("10.96.0.1/16", "10.96.0.0/16"),
+            ("1.2.3.4/33", "not an"),
+        ] {
+            let error = format!("{:#}", Cidr::parse(bad).unwrap_err());
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_settings_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, "nodeName: a\nnodeIpp: 1.2.3.4\n").unwrap();
+        let error = Settings::read(&file).unwrap_err().to_string();
+        assert!(error.contains("nodeIpp") && error.contains("config.yaml"), "{error}");
+        std::fs::write(&file, "nodeName: a\nnodeIp: 1.2.3.4\n").unwrap();
+        let flags = Settings { node_name: Some("b".into()), ..Settings::default() };
+        let both = flags.or(Settings::read(&file).unwrap());
+        assert_eq!((both.node_name.as_deref(), both.node_ip), (Some("b"), Some([1, 2, 3, 4].into())));
+    }
+}

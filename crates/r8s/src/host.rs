@@ -1,0 +1,39 @@
+//! What the binary asks of the host before it starts: rights, and facts for defaults.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+use anyhow::{Result, bail};
+
+/// The host's name in the form a Node may have: lower case, as upstream's kubelet does it.
+pub fn node_name() -> Result<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
+    if name.is_empty() || name == "(none)" {
+        bail!("this host has no name\nhint: give one with --node-name");
+    }
+    Ok(name)
+}
+
+/// The address this host would use to reach others: of the interface with the default route; loopback without one.
+/// No packet is sent.
+pub fn primary_address() -> IpAddr {
+    let probe = |local: &str, remote: &str| {
+        let socket = UdpSocket::bind((local, 0)).ok()?;
+        socket.connect((remote, 9)).ok()?;
+        socket.local_addr().ok().map(|addr| addr.ip()).filter(|ip| !ip.is_unspecified())
+    };
+    // Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
+    probe("0.0.0.0", "192.0.2.1")
+        .or_else(|| probe("::", "2001:db8::1"))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Running pods needs root.
+pub fn require_root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "running containers needs root, and this is user {}\nhint: run it with sudo, or run only the control plane with `r8s apiserver`",
+            rustix::process::geteuid().as_raw()
+        );
+    }
+    Ok(())
+}

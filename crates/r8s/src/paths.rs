@@ -1,0 +1,51 @@
+//! Where things lie. All of it moves with `--root DIR`, so that many clusters live side by side on one host.
+
+use std::path::{Path, PathBuf};
+
+/// The directories of one cluster on this host.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// `None`: the host's own `/`.
+    pub fn new(root: Option<PathBuf>) -> Self {
+        Self { root: root.unwrap_or_else(|| PathBuf::from("/")) }
+    }
+
+    /// Configuration, certificates, kubeconfigs.
+    pub fn etc(&self) -> PathBuf {
+        self.root.join("etc/r8s")
+    }
+
+    pub fn pki(&self) -> PathBuf {
+        self.etc().join("pki")
+    }
+
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.etc().join("admin.kubeconfig")
+    }
+
+    /// State: the store, images, pods.
+    pub fn lib(&self) -> PathBuf {
+        self.root.join("var/lib/r8s")
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.lib().join("store")
+    }
+
+    /// Sockets, and what need not survive a reboot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/r8s")
+    }
+
+    pub fn pod_logs(&self) -> PathBuf {
+        self.root.join("var/log/pods")
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
