@@ -1,0 +1,3 @@
+//! The runtime's integration tests.
+
+mod cri_socket;
