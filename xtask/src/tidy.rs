@@ -77,7 +77,8 @@ fn layers(root: &Path, findings: &mut Vec<String>) -> Result<()> {
             let Some(theirs) = layer(&dependency) else { continue };
             let meant = NEIGHBOURS.contains(&(name.as_str(), dependency.as_str()));
             if theirs >= own && own < 4 && !meant && !(own == 1 && theirs == 1 && name == "resources") {
-                findings.push(format!("{name} (layer {own}) must not depend on {dependency} (layer {theirs})"));
+                findings
+                    .push(format!("{name} (layer {own}) must not depend on {dependency} (layer {theirs})"));
             }
         }
     }
@@ -111,7 +112,9 @@ fn sources(root: &Path, findings: &mut Vec<String>) -> Result<()> {
             }
             let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or("").lines().count();
             if code > LONGEST && !is_test && !generated && !text.contains("long because") {
-                findings.push(format!("{shown}: {code} lines; split it, or give the reason in its //! (\"long because\")"));
+                findings.push(format!(
+                    "{shown}: {code} lines; split it, or give the reason in its //! (\"long because\")"
+                ));
             }
             let unsafe_allowed = name == "kernel" || shown.contains("/shim/");
             if !unsafe_allowed && text.lines().any(|l| l.trim_start().starts_with("#![allow(unsafe_code)]")) {
