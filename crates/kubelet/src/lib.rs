@@ -1,1 +1,14 @@
 //! The node agent: pod workers, probes, volumes, status, node API.
+//!
+//! It gets pods from the API (and static ones from a directory) and brings about what they say through a container
+//! runtime that speaks CRI. What it deliberately does not know: how a container is made, how a pod gets its address,
+//! who decides which pod runs where.
+
+pub mod amounts;
+pub mod backoff;
+pub mod decide;
+pub mod observed;
+pub mod pod;
+pub mod qos;
+pub mod quantity;
+pub mod status;
