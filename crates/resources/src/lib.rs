@@ -3,6 +3,18 @@
 //! Entry type: [`Strategy`]; [`strategy`] finds one. What this crate deliberately does not know: HTTP, the store,
 //! tokio, who asks.
 
+mod check;
+mod columns;
+mod gojson;
+mod image;
+mod ip;
+pub mod names;
+pub mod objectmeta;
+mod pod;
+mod quantity;
+mod registry;
 mod strategy;
 
-pub use strategy::{Columns, Context, Strategy, strategy};
+mod core;
+
+pub use strategy::{Column, Columns, Context, Strategy, User, strategy};

@@ -1,7 +1,9 @@
-//! The shape of a strategy, and the table of all of them.
+//! The shape of a strategy, and the way to find one.
 
 use jiff::Timestamp;
 use machinery::{Value, field::ErrorList};
+
+use crate::registry::STRATEGIES;
 
 /// What a strategy may know of the request.
 #[derive(Clone, Debug)]
@@ -11,27 +13,56 @@ pub struct Context<'a> {
     pub version: &'a str,
     /// "" for the resource itself, else `status`, `scale`, `ephemeralcontainers`, `resize`, ….
     pub subresource: &'a str,
-    /// The authenticated user's name, for kinds that record it.
-    pub user: &'a str,
+    /// The authenticated user, for kinds that record it.
+    pub user: User<'a>,
     /// The names of enabled feature gates that are not on by default.
     pub features: &'a [String],
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct User<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub groups: &'a [String],
+    /// Key to list of strings; null when there are none.
+    pub extra: Option<&'a Value>,
+}
+
+impl Context<'_> {
+    /// Is a gate that is off by default switched on?
+    pub fn enabled(&self, gate: &str) -> bool {
+        self.features.iter().any(|f| f == gate)
+    }
 }
 
 /// Columns of `kubectl get` (Table): definitions, and the cells of one object.
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables>
 #[derive(Clone, Copy)]
 pub struct Columns {
-    /// (name, type, format, priority, description)
-    pub definitions: &'static [(&'static str, &'static str, &'static str, i32, &'static str)],
+    pub definitions: &'static [Column],
+    /// As many cells as there are definitions.
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    /// The row's `conditions`; most kinds have none.
+    pub conditions: fn(&Value) -> Vec<Value>,
 }
+
+/// (name, type, format, priority, description)
+pub type Column = (&'static str, &'static str, &'static str, i32, &'static str);
 
 /// Everything that is special about one kind. Fields not set do what most kinds do ([`Strategy::BASE`]).
 ///
-/// Objects come decoded and pruned by schema, in the API version of the request. The order on create is: `default`,
-/// (admission), `prepare_create`, `validate`; on update: `default`, (admission), `prepare_update`, `validate_update`.
-/// The generic part has then already dealt with object metadata, `generation` (by [`Strategy::generation`]) and the
-/// separation of status.
+/// Objects come decoded and pruned by schema, in the API version of the request. Every function looks at
+/// [`Context::subresource`] where subresources differ.
+///
+/// On create: `default`, (admission), `prepare_create`, `validate`, and if that found nothing
+/// [`crate::objectmeta::validate_generic`] with [`crate::names::path_segment`]; then `warnings`. `prepare_create` also wipes
+/// the status and sets `metadata.generation` where the kind has these; `validate` includes the metadata, in upstream's
+/// order.
+///
+/// On update: the generic part copies `metadata.generation` of the old object to the new one, then `default`,
+/// (admission), `prepare_update` (keeps status or spec, as the subresource asks; counts the generation up), then
+/// [`crate::objectmeta::validate_any_update`] and `validate_update`: the causes of both, in this order.
 #[derive(Clone, Copy)]
 pub struct Strategy {
     pub group: &'static str,
@@ -47,17 +78,12 @@ pub struct Strategy {
     pub validate_update: fn(&Value, &Value, &Context) -> ErrorList,
     /// Warning headers for a create (old is None) or an update.
     pub warnings: fn(&Value, Option<&Value>, &Context) -> Vec<String>,
-    /// Which names are good: upstream's `ValidateXName`; gives the messages, none if it is good.
-    /// The flag says that it is a `generateName` prefix.
-    pub validate_name: fn(&str, bool) -> Vec<String>,
-    /// Does this kind count `metadata.generation` (on any change outside metadata and status)?
-    pub generation: bool,
-    /// Is there a status subresource that owns `status`?
-    pub status: bool,
     /// May a PUT to a name that does not exist create it?
     pub create_on_update: bool,
     /// May an update leave resourceVersion out?
     pub unconditional_update: bool,
+    /// Does a delete without propagation policy orphan the dependents (instead of deleting them in the background)?
+    pub orphans: bool,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`: names, and their values in an object.
     pub selectable: &'static [&'static str],
     pub select: fn(&Value, &str) -> String,
@@ -66,6 +92,20 @@ pub struct Strategy {
     /// Graceful deletion: the seconds to wait for this object when the client asks for this many (None: did not say).
     /// `None` as answer: delete at once.
     pub grace_period: fn(&Value, Option<i64>) -> Option<i64>,
+    /// Subresource ("" for the resource) and the paths that a write through it leaves as they were: such fields get
+    /// no owner in managedFields.
+    pub resets: &'static [(&'static str, &'static [&'static [&'static str]])],
+    /// Subresources through which only these paths can be written (`*` is any list element): all other fields get no
+    /// owner in managedFields.
+    pub writes_only: &'static [(&'static str, &'static [&'static [&'static str]])],
+    /// The API version objects are stored in; "" for the only or first one.
+    pub storage: &'static str,
+    /// (object, from, to): changes the shape between API versions of the kind; `apiVersion` is not its business.
+    pub convert: fn(&mut Value, &str, &str),
+}
+
+pub(crate) fn no_conditions(_: &Value) -> Vec<Value> {
+    Vec::new()
 }
 
 impl Strategy {
@@ -78,20 +118,24 @@ impl Strategy {
         validate: |_, _| Vec::new(),
         validate_update: |_, _, _| Vec::new(),
         warnings: |_, _, _| Vec::new(),
-        validate_name: |_, _| Vec::new(),
-        generation: false,
-        status: false,
         create_on_update: false,
         unconditional_update: true,
+        orphans: false,
         selectable: &[],
         select: |_, _| String::new(),
         columns: None,
         grace_period: |_, _| None,
+        resets: &[],
+        writes_only: &[],
+        storage: "",
+        convert: |_, _, _| {},
     };
-}
 
-/// All strategies, one constant per file.
-static STRATEGIES: &[&Strategy] = &[];
+    /// The paths a write through this subresource leaves alone.
+    pub fn reset_paths(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        self.resets.iter().find(|(sub, _)| *sub == subresource).map_or(&[], |(_, paths)| paths)
+    }
+}
 
 /// The strategy of a kind; kinds without one of their own have [`Strategy::BASE`].
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
