@@ -1,11 +1,15 @@
 //! The project's own chores. `cargo xtask COMMAND`; without one it lists them.
 
+mod codegen;
 mod tidy;
 
 use std::process::ExitCode;
 
 const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] =
-    &[("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run)];
+    &[
+        ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
+        ("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run),
+    ];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

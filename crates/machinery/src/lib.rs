@@ -6,7 +6,10 @@
 pub mod field;
 pub mod gvk;
 pub mod meta;
+pub mod schema;
 pub mod status;
+#[cfg(test)]
+mod testdata;
 pub mod value;
 
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

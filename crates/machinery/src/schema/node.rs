@@ -1,0 +1,223 @@
+//! The nodes of a schema.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::builtin::{self, TypeId};
+
+/// A type: what may stand at one place of an object.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub(super) shape: Shape,
+    /// The value an absent field gets. For built-in types this is the default that the published schema names; kinds
+    /// default by their strategies, server-side apply uses it for list keys.
+    pub default: Option<Box<Value>>,
+    /// Custom resources: null is a value of its own.
+    pub nullable: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// Any JSON, kept as it is.
+    Any,
+    Bool,
+    Int32,
+    Int64,
+    Float,
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    Quantity,
+    /// RFC 3339 in UTC, whole seconds.
+    Time,
+    /// RFC 3339 in UTC, microseconds.
+    MicroTime,
+    /// As Go prints it: `1h0m0s`.
+    Duration,
+    IntOrString,
+    /// An embedded object (`runtime.RawExtension`): any JSON, null when absent.
+    Raw,
+    /// A set of field paths (`metav1.FieldsV1`).
+    Fields,
+    List(Box<List>),
+    Map(Box<Map>),
+    Struct(Box<Struct>),
+    /// `JSONSchemaPropsOr…`: a struct, or something else.
+    Either(Box<Schema>, Other),
+    /// A built-in struct; [`Schema::shape`] never returns it.
+    Ref(TypeId),
+}
+
+/// What may stand in place of the struct of a [`Shape::Either`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// A list of such structs.
+    List,
+    Bool,
+    /// A list of strings.
+    Strings,
+}
+
+#[derive(Clone, Debug)]
+pub struct List {
+    pub item: Schema,
+    pub kind: ListType,
+    /// The fields that identify an item, for [`ListType::Map`].
+    pub keys: Vec<Cow<'static, str>>,
+    /// In protobuf a message of its own with the items in field 1 (`ExtraValue`, `Verbs`).
+    pub wrapped: bool,
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ListType {
+    #[default]
+    Atomic,
+    Set,
+    Map,
+}
+
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub value: Schema,
+    pub kind: MapType,
+}
+
+/// `x-kubernetes-map-type`, of maps and structs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MapType {
+    #[default]
+    Granular,
+    Atomic,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Struct {
+    /// None: of a custom resource.
+    pub id: Option<TypeId>,
+    /// In wire order; inline structs' fields where they stand.
+    pub fields: Vec<Field>,
+    /// Indexes into `fields`, ordered by name.
+    pub(super) by_name: Vec<u16>,
+    /// Structs whose fields stand inline in JSON but in a message of their own in protobuf.
+    pub inlines: Vec<Inline>,
+    pub kind: MapType,
+    /// `x-kubernetes-preserve-unknown-fields`.
+    pub preserve_unknown: bool,
+    /// `x-kubernetes-embedded-resource`.
+    pub embedded: bool,
+    /// `x-kubernetes-unions` of a built-in type, as JSON text; "" if none.
+    pub unions: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: Cow<'static, str>,
+    pub schema: Schema,
+    /// Go's `omitempty`: left out when zero or empty, unless it is a pointer or a struct.
+    pub omit_empty: bool,
+    /// Go's `omitzero`.
+    pub omit_zero: bool,
+    /// A zero is a value that differs from absent.
+    pub pointer: bool,
+    pub required: bool,
+    /// Protobuf field number; 0: not in protobuf, or in one of [`Struct::inlines`].
+    pub tag: u32,
+    /// Strategic merge: "", `merge`, `replace`, `retainKeys`, `merge,retainKeys`.
+    pub patch_strategy: &'static str,
+    /// Strategic merge: "" if none.
+    pub merge_key: &'static str,
+    /// The Go type, as the shapes file writes it; "" for custom resources.
+    pub(crate) go: &'static str,
+    /// Alias of the package in which `go` is written.
+    pub(crate) package: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct Inline {
+    pub tag: u32,
+    pub schema: Schema,
+    pub pointer: bool,
+}
+
+impl Schema {
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, default: None, nullable: false }
+    }
+
+    /// Never [`Shape::Ref`]: references to built-in types are followed.
+    pub fn shape(&self) -> &Shape {
+        match &self.shape {
+            Shape::Ref(id) => builtin::schema(*id).shape(),
+            shape => shape,
+        }
+    }
+
+    pub fn as_struct(&self) -> Option<&Struct> {
+        match self.shape() {
+            Shape::Struct(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    pub fn as_list(&self) -> Option<&List> {
+        match self.shape() {
+            Shape::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The schema of a field of a struct, or of the values of a map.
+    pub fn field(&self, name: &str) -> Option<&Schema> {
+        match self.shape() {
+            Shape::Struct(s) => s.field(name).map(|f| &f.schema),
+            Shape::Map(map) => Some(&map.value),
+            _ => None,
+        }
+    }
+
+    /// The schema of the items of a list.
+    pub fn item(&self) -> Option<&Schema> {
+        self.as_list().map(|list| &list.item)
+    }
+
+    /// Follows field names; items of lists need no step (`["spec", "containers", "name"]`).
+    pub fn at(&self, path: &[&str]) -> Option<&Schema> {
+        path.iter().try_fold(self, |at, name| at.item().unwrap_or(at).field(name))
+    }
+}
+
+impl Struct {
+    /// Fields in wire order.
+    pub fn new(id: Option<TypeId>, fields: Vec<Field>) -> Self {
+        let mut by_name: Vec<u16> = (0..fields.len()).map(|i| u16::try_from(i).unwrap_or(u16::MAX)).collect();
+        by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+        Self { id, fields, by_name, ..Self::default() }
+    }
+
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.position(name).map(|at| &self.fields[at])
+    }
+
+    /// Index into `fields`.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let found = self.by_name.binary_search_by(|at| (*self.fields[usize::from(*at)].name).cmp(name));
+        found.ok().map(|at| usize::from(self.by_name[at]))
+    }
+
+    /// `Pod`; "" for custom resources.
+    pub fn go_name(&self) -> &'static str {
+        self.id.map_or("", TypeId::short_name)
+    }
+}
+
+impl Field {
+    pub fn merges(&self) -> bool {
+        self.patch_strategy.split(',').any(|s| s == "merge")
+    }
+
+    pub fn retains_keys(&self) -> bool {
+        self.patch_strategy.split(',').any(|s| s == "retainKeys")
+    }
+}

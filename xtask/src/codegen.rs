@@ -1,0 +1,64 @@
+//! `cargo xtask codegen [--check]`: the API's fact tables in `crates/machinery/src/schema`.
+//!
+//! Sources: `crates/machinery/facts/shapes.txt` (how types are represented) and the published facts of the release in
+//! `../shared/kubernetes-1.36` (list types, merge keys, defaults, …; resources). Output is deterministic text, made to
+//! be read in a diff. `--check` writes nothing and fails when the committed output is not what would be written.
+
+mod resources;
+mod types;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+const FACTS: &str = "../shared/kubernetes-1.36";
+const SCHEMA: &str = "crates/machinery/src/schema";
+
+pub fn run(args: &[String]) -> Result<()> {
+    let check = match args {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        other => bail!("codegen: unknown arguments {other:?}"),
+    };
+    let root = root();
+    let facts = root.join(FACTS);
+    if !facts.join("api-facts.json").exists() {
+        println!("codegen: skipped, {} is not here", facts.display());
+        return Ok(());
+    }
+    let shapes_path = root.join("crates/machinery/facts/shapes.txt");
+    let shapes = std::fs::read_to_string(&shapes_path).with_context(|| shapes_path.display().to_string())?;
+    let api = read_json(&facts.join("api-facts.json"))?;
+    let outputs = [
+        ("types.txt", types::render(&shapes, &api)?),
+        ("resources.txt", resources::render(&api, &facts.join("discovery"))?),
+    ];
+    let mut stale = false;
+    for (name, text) in outputs {
+        let path = root.join(SCHEMA).join(name);
+        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if check {
+            println!("{} is not current", path.display());
+            stale = true;
+        } else {
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+            println!("wrote {}", path.display());
+        }
+    }
+    if stale {
+        bail!("not current: run `cargo xtask codegen`");
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+}
