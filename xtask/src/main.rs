@@ -5,11 +5,10 @@ mod tidy;
 
 use std::process::ExitCode;
 
-const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] =
-    &[
-        ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
-        ("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run),
-    ];
+const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] = &[
+    ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
+    ("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
