@@ -1,8 +1,13 @@
 //! The versioned key-value store under the API server: etcd v3 semantics behind one port.
 //!
-//! Entry type: [`Store`]. Engines implement it (memory, embedded, etcd); `battery` is the set of behaviour and
-//! race tests that every engine runs. What this crate deliberately does not know: what a key or a value means.
+//! Entry type: [`Store`]. Engines implement it: [`memory::Memory`] and those to come; `battery` (feature `battery`) is
+//! the set of behaviour and race tests that every engine runs. What this crate deliberately does not know: what a key
+//! or a value means.
 
+#[cfg(any(test, feature = "battery"))]
+pub mod battery;
+pub mod memory;
+mod mvcc;
 mod port;
 
 pub use port::*;

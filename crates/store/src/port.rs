@@ -198,7 +198,7 @@ pub struct WatchRequest {
 
 /// A running watch; dropping it ends it.
 pub trait Watch: Send {
-    /// The next message. After an `Err` the watch is over. A consumer that is too slow is told so by
+    /// The next message. Dropping the future before it resolves loses nothing. After an `Err` the watch is over. A consumer that is too slow is told so by
     /// [`Error::TooSlow`], never by a gap.
     fn next(&mut self) -> BoxFuture<'_, Result<WatchMessage>>;
 
@@ -233,7 +233,8 @@ pub struct Lease {
 pub trait Store: Send + Sync + 'static {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>>;
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse>>;
-    /// Resolves once the watch is established: events committed after that are delivered.
+    /// Resolves once the watch is established: events committed after that are delivered. A start below the compacted
+    /// revision fails with [`Error::Compacted`], here or at the first [`Watch::next`].
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Box<dyn Watch>>>;
     /// Drops history below `revision`; reading or watching from below it fails with [`Error::Compacted`].
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>>;
@@ -245,6 +246,10 @@ pub trait Store: Send + Sync + 'static {
     fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> BoxFuture<'_, Result<Lease>>;
     fn leases(&self) -> BoxFuture<'_, Result<Vec<LeaseId>>>;
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus>>;
+    /// Gives space that compaction freed back to the file system, as far as the engine does not do so by itself.
+    fn defragment(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
