@@ -7,10 +7,12 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::mvcc::{self, Applied, Commit, Engine, Hub, Index, Leases, Read, Version, Watcher, Write, exclusive, lock};
+use crate::mvcc::{
+    self, Applied, Commit, Engine, Hub, Index, Leases, Read, Version, Watcher, Write, exclusive, lock,
+};
 use crate::{
-    Error, Lease, LeaseId, RangeRequest, RangeResponse, Result, Revision, Store, StoreStatus, Txn, TxnResponse, Watch,
-    WatchRequest,
+    Error, Lease, LeaseId, RangeRequest, RangeResponse, Result, Revision, Store, StoreStatus, Txn,
+    TxnResponse, Watch, WatchRequest,
 };
 
 /// A store in memory. Leases expire only while the tokio runtime it was granted one on runs.

@@ -50,7 +50,8 @@ pub async fn watch_from_below(store: Arc<dyn Store>) {
     put(&*store, "cw", "2").await;
     let third = put(&*store, "cw", "3").await;
     store.compact(third).await.unwrap();
-    let request = WatchRequest { range: KeyRange::key("cw"), start_revision: first, prev_kv: false, progress: None };
+    let request =
+        WatchRequest { range: KeyRange::key("cw"), start_revision: first, prev_kv: false, progress: None };
     let error = match store.watch(request).await {
         Err(error) => error,
         Ok(mut watch) => loop {

@@ -130,7 +130,8 @@ pub async fn large_values(store: Arc<dyn Store>) {
 }
 
 pub async fn prev_kv(store: Arc<dyn Store>) {
-    let put = |value: &str| Op::Put { key: "prev".into(), value: value.to_owned().into(), lease: 0, prev_kv: true };
+    let put =
+        |value: &str| Op::Put { key: "prev".into(), value: value.to_owned().into(), lease: 0, prev_kv: true };
     let first = do_txn(&*store, vec![put("1")]).await;
     assert!(matches!(&first.responses[..], [OpResponse::Put { prev_kv: None }]));
     let second = do_txn(&*store, vec![put("2")]).await;

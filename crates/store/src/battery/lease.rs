@@ -33,7 +33,8 @@ pub async fn revoke_deletes_keys(store: Arc<dyn Store>) {
     put(&*store, "lr/c", "stays").await;
     let mut watch = watch(&*store, "lr/", last + 2).await;
     store.lease_revoke(lease).await.unwrap();
-    let left: Vec<_> = range(&*store, KeyRange::prefix("lr/"), 0, 0).await.kvs.into_iter().map(|kv| kv.key).collect();
+    let left: Vec<_> =
+        range(&*store, KeyRange::prefix("lr/"), 0, 0).await.kvs.into_iter().map(|kv| kv.key).collect();
     assert_eq!(left, ["lr/c"]);
     let (revision, events) = next_commit(&mut *watch).await;
     assert_eq!((revision, events.len()), (last + 2, 2), "one revision for all of its keys");

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Compare, Event, EventKind, KeyRange, KeyValue, Op, OpResponse, Ordering, RangeRequest, RangeResponse, Revision,
-    Store, Target, Txn, TxnResponse, Watch, WatchMessage, WatchRequest,
+    Compare, Event, EventKind, KeyRange, KeyValue, Op, OpResponse, Ordering, RangeRequest, RangeResponse,
+    Revision, Store, Target, Txn, TxnResponse, Watch, WatchMessage, WatchRequest,
 };
 
 /// A case's name and the case.
@@ -96,7 +96,8 @@ macro_rules! battery {
 
 /// Runs one case; panics if it does not come to an end.
 pub async fn run(name: &str, store: Arc<dyn Store>) {
-    let (_, case) = CASES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no case {name}"));
+    let (_, case) =
+        CASES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no case {name}"));
     within(case(store)).await;
 }
 

@@ -13,7 +13,8 @@ pub async fn counters_do_not_lose(store: Arc<dyn Store>) {
                     let kv = get(&*store, "rc").await.unwrap();
                     let next = std::str::from_utf8(&kv.value).unwrap().parse::<u32>().unwrap() + 1;
                     let value = next.to_string().into();
-                    let outcome = write::update(&*store, "rc".into(), value, 0, kv.mod_revision).await.unwrap();
+                    let outcome =
+                        write::update(&*store, "rc".into(), value, 0, kv.mod_revision).await.unwrap();
                     if matches!(outcome, write::Outcome::Done { .. }) {
                         break;
                     }
@@ -58,7 +59,10 @@ pub async fn watch_sees_every_commit_in_order(store: Arc<dyn Store>) {
         tokio::spawn(async move {
             let mut mine = Vec::new();
             for i in 0..50 {
-                mine.push((put(&*store, format!("rv/{}", i % 7), format!("{who}-{i}")).await, format!("{who}-{i}")));
+                mine.push((
+                    put(&*store, format!("rv/{}", i % 7), format!("{who}-{i}")).await,
+                    format!("{who}-{i}"),
+                ));
             }
             mine
         })
@@ -118,7 +122,9 @@ pub async fn transfers_conserve(store: Arc<dyn Store>) {
                 loop {
                     let a = get(&*store, &from).await.unwrap();
                     let b = get(&*store, &to).await.unwrap();
-                    let at = |key, kv: &KeyValue| compare(key, Ordering::Equal, Target::ModRevision(kv.mod_revision));
+                    let at = |key, kv: &KeyValue| {
+                        compare(key, Ordering::Equal, Target::ModRevision(kv.mod_revision))
+                    };
                     let txn = Txn {
                         compare: vec![at(&from, &a), at(&to, &b)],
                         success: vec![

@@ -32,7 +32,9 @@ pub async fn compare_each_target(store: Arc<dyn Store>) {
         let label = format!("{target:?} {ordering:?}");
         assert_eq!(succeeds(&*store, vec![compare("ct", ordering, target)]).await, wanted, "{label}");
     }
-    let both = |second| vec![compare("ct", Equal, Target::Version(2)), compare("ct", Equal, Target::Version(second))];
+    let both = |second| {
+        vec![compare("ct", Equal, Target::Version(2)), compare("ct", Equal, Target::Version(second))]
+    };
     assert!(succeeds(&*store, both(2)).await);
     assert!(!succeeds(&*store, both(3)).await, "all must hold");
     assert!(succeeds(&*store, vec![]).await, "nothing to hold");
@@ -45,10 +47,16 @@ pub async fn missing_key_counts_as_zero(store: Arc<dyn Store>) {
     assert!(succeeds(&*store, vec![compare("mk", Equal, Target::Version(0))]).await);
     assert!(!succeeds(&*store, vec![compare("mk", Greater, Target::Version(0))]).await);
     assert!(!succeeds(&*store, vec![compare("mk", Equal, Target::Value("".into()))]).await);
-    assert!(!succeeds(&*store, vec![compare("mk", NotEqual, Target::Value("x".into()))]).await, "no value at all");
+    assert!(
+        !succeeds(&*store, vec![compare("mk", NotEqual, Target::Value("x".into()))]).await,
+        "no value at all"
+    );
     put(&*store, "mk", "").await;
     delete(&*store, "mk").await;
-    assert!(succeeds(&*store, vec![compare("mk", Equal, Target::ModRevision(0))]).await, "deleted is missing");
+    assert!(
+        succeeds(&*store, vec![compare("mk", Equal, Target::ModRevision(0))]).await,
+        "deleted is missing"
+    );
 }
 
 pub async fn compare_over_a_range(store: Arc<dyn Store>) {
@@ -149,19 +157,26 @@ pub async fn read_only_is_no_commit(store: Arc<dyn Store>) {
 pub async fn conditional_writes(store: Arc<dyn Store>) {
     use write::Outcome::{Conflict, Done};
     let key = Bytes::from("cw/a");
-    let Done { revision: created, .. } = write::create(&*store, key.clone(), "1".into(), 0).await.unwrap() else {
+    let Done { revision: created, .. } = write::create(&*store, key.clone(), "1".into(), 0).await.unwrap()
+    else {
         panic!("creation of a fresh key")
     };
     match write::create(&*store, key.clone(), "2".into(), 0).await.unwrap() {
-        Conflict { current: Some(kv), .. } => assert_eq!((&kv.value[..], kv.mod_revision), (&b"1"[..], created)),
+        Conflict { current: Some(kv), .. } => {
+            assert_eq!((&kv.value[..], kv.mod_revision), (&b"1"[..], created))
+        }
         other => panic!("{other:?}"),
     }
-    let Done { revision: updated, .. } = write::update(&*store, key.clone(), "2".into(), 0, created).await.unwrap()
+    let Done { revision: updated, .. } =
+        write::update(&*store, key.clone(), "2".into(), 0, created).await.unwrap()
     else {
         panic!("update at the right revision")
     };
     assert_eq!(updated, created + 1);
-    assert!(matches!(write::update(&*store, key.clone(), "3".into(), 0, created).await.unwrap(), Conflict { .. }));
+    assert!(matches!(
+        write::update(&*store, key.clone(), "3".into(), 0, created).await.unwrap(),
+        Conflict { .. }
+    ));
     assert!(matches!(write::delete(&*store, key.clone(), created).await.unwrap(), Conflict { .. }));
     match write::delete(&*store, key.clone(), updated).await.unwrap() {
         Done { prev: Some(prev), .. } => assert_eq!(prev.value, "2"),

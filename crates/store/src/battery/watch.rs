@@ -38,12 +38,8 @@ pub async fn from_the_future(store: Arc<dyn Store>) {
 
 pub async fn only_its_range(store: Arc<dyn Store>) {
     let mut prefix = watch(&*store, "wr/x/", 0).await;
-    let request = WatchRequest {
-        range: KeyRange::key("wr/x/b"),
-        start_revision: 0,
-        prev_kv: false,
-        progress: None,
-    };
+    let request =
+        WatchRequest { range: KeyRange::key("wr/x/b"), start_revision: 0, prev_kv: false, progress: None };
     let mut single = store.watch(request).await.unwrap();
     put(&*store, "wr/w", "").await;
     put(&*store, "wr/x/a", "").await;

@@ -158,7 +158,10 @@ impl<S: Clone + Default> Index<S> {
         self.keys.get(key)?.at(revision).filter(|v| !v.is_tombstone())
     }
 
-    pub fn iter<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = (&'a Bytes, &'a Versions<S>)> + 'a {
+    pub fn iter<'a>(
+        &'a self,
+        range: &'a KeyRange,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a Versions<S>)> + 'a {
         let start = &range.start[..];
         let bounds: Option<(Bound<&[u8]>, Bound<&[u8]>)> = match &range.end {
             None => Some((Bound::Included(start), Bound::Included(start))),

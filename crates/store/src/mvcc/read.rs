@@ -92,7 +92,12 @@ const STRETCH: Revision = 4096;
 const STRETCH_EVENTS: usize = 256;
 
 /// Matching events from `from` on, oldest first, whole revisions only.
-pub(crate) fn history<E: Engine>(engine: &E, range: &KeyRange, from: Revision, prev_kv: bool) -> Result<Stretch> {
+pub(crate) fn history<E: Engine>(
+    engine: &E,
+    range: &KeyRange,
+    from: Revision,
+    prev_kv: bool,
+) -> Result<Stretch> {
     let mut pending: Vec<Pending<E::Slot>> = Vec::new();
     let mut next = from;
     let reader;
@@ -110,7 +115,8 @@ pub(crate) fn history<E: Engine>(engine: &E, range: &KeyRange, from: Revision, p
                 }
                 let Some(versions) = index.keys.get(key) else { continue };
                 let Some(version) = versions.at(next).filter(|v| v.modified == next) else { continue };
-                let prev = if prev_kv { versions.at(next - 1).filter(|v| !v.is_tombstone()).cloned() } else { None };
+                let prev =
+                    if prev_kv { versions.at(next - 1).filter(|v| !v.is_tombstone()).cloned() } else { None };
                 pending.push(Pending { revision: next, key: key.clone(), version: version.clone(), prev });
             }
             next += 1;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::read::{fetch, find};
 use super::{Index, Version, Write};
 use crate::{
-    Compare, Error, Event, EventKind, KeyRange, LeaseId, Op, OpResponse, Ordering, RangeRequest, Result, Target, Txn,
-    TxnResponse,
+    Compare, Error, Event, EventKind, KeyRange, LeaseId, Op, OpResponse, Ordering, RangeRequest, Result,
+    Target, Txn, TxnResponse,
 };
 
 /// A transaction that is in the index. `events` is empty if it changed nothing.
@@ -104,8 +104,9 @@ fn writes(ops: &[Op]) -> Result<Writes<'_>> {
                 (puts, deletes)
             }
         };
-        let collides = more_puts.iter().any(|key| puts.contains(key) || deletes.iter().any(|d| d.contains(key)))
-            || more_deletes.iter().any(|range| puts.iter().any(|key| range.contains(key)));
+        let collides =
+            more_puts.iter().any(|key| puts.contains(key) || deletes.iter().any(|d| d.contains(key)))
+                || more_deletes.iter().any(|range| puts.iter().any(|key| range.contains(key)));
         if collides {
             return Err(Error::DuplicateKey);
         }
@@ -178,7 +179,9 @@ fn check<S: Clone + Default>(
     let mut inner = path.inner.iter();
     for op in path.ops(txn) {
         match op {
-            Op::Put { lease, .. } if *lease != 0 && !lease_exists(*lease) => return Err(Error::LeaseNotFound),
+            Op::Put { lease, .. } if *lease != 0 && !lease_exists(*lease) => {
+                return Err(Error::LeaseNotFound);
+            }
             Op::Range(RangeRequest { revision, .. }) if *revision > index.revision => {
                 return Err(Error::FutureRevision { requested: *revision, current: index.revision });
             }
