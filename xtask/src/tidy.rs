@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["machinery", "kernel"]),
     (1, &["resources", "store", "client", "runtime", "podnet", "pki"]),
-    (2, &["apiserver", "controllers", "scheduler", "kubelet", "proxy", "dns"]),
+    (2, &["apiserver", "controllers", "scheduler", "kubectl", "kubelet", "proxy", "dns"]),
     (3, &["r8s"]),
     // Tests and chores stand beside the house.
     (4, &["testkit", "xtask"]),

@@ -1,11 +1,14 @@
-//! `r8s kubectl …`: a first cut that runs the kubectl installed on this host with this cluster's admin kubeconfig.
+//! `r8s kubectl …`: the kubectl installed on this host if there is one (it has every verb), else our own; both with
+//! this cluster's admin kubeconfig unless the user names another.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use kubectl::Kubectl;
 
 use crate::paths::Paths;
 
@@ -15,7 +18,6 @@ pub struct Args {
     arguments: Vec<OsString>,
 }
 
-/// Becomes kubectl; returns only if that fails. A kubeconfig that the user names (KUBECONFIG, --kubeconfig) wins.
 /// `--root DIR` before kubectl's own arguments names the cluster's directory, as for `r8s server`.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut arguments = args.arguments;
@@ -24,19 +26,43 @@ pub fn run(args: Args) -> Result<ExitCode> {
         root = Some(PathBuf::from(arguments.remove(1)));
         arguments.remove(0);
     }
-    let Some(kubectl) = installed() else {
-        bail!(
-            "kubectl is not installed on this host\nhint: install kubectl 1.35 or later; the kubeconfig is {}",
-            Paths::new(root).admin_kubeconfig().display()
-        );
-    };
-    let mut command = Command::new(kubectl);
-    command.args(arguments);
-    if std::env::var_os("KUBECONFIG").is_none() || root.is_some() {
-        command.env("KUBECONFIG", Paths::new(root).admin_kubeconfig());
+    let named = std::env::var_os("KUBECONFIG").is_some() && root.is_none();
+    let kubeconfig = (!named).then(|| Paths::new(root).admin_kubeconfig());
+    if let Some(installed) = installed() {
+        let mut command = Command::new(installed);
+        command.args(arguments);
+        if let Some(kubeconfig) = kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        bail!("cannot run kubectl: {}", command.exec());
     }
-    let error = command.exec();
-    bail!("cannot run kubectl: {error}")
+    own(arguments, kubeconfig)
+}
+
+fn own(arguments: Vec<OsString>, kubeconfig: Option<PathBuf>) -> Result<ExitCode> {
+    let mut line = vec![OsString::from("kubectl")];
+    if let Some(kubeconfig) = kubeconfig {
+        line.extend(["--kubeconfig".into(), kubeconfig.into_os_string()]);
+    }
+    line.extend(arguments);
+    let kubectl = match Kubectl::try_parse_from(line) {
+        Ok(kubectl) => kubectl,
+        Err(error) => {
+            let _ = error.print();
+            return Ok(ExitCode::from(error.exit_code() as u8));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let outcome = runtime.block_on(kubectl.run());
+    // A read of standard input may still be blocked in its thread.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(status) => Ok(ExitCode::from(status)),
+        Err(error) => {
+            eprintln!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// The first `kubectl` in PATH that is not this binary.
