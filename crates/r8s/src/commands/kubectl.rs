@@ -52,7 +52,8 @@ fn own(arguments: Vec<OsString>, kubeconfig: Option<PathBuf>) -> Result<ExitCode
             return Ok(ExitCode::from(error.exit_code() as u8));
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let outcome = runtime.block_on(kubectl.run());
     // A read of standard input may still be blocked in its thread.
     runtime.shutdown_background();
