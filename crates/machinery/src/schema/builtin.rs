@@ -46,8 +46,9 @@ pub fn of_kind(gvk: &GroupVersionKind) -> Option<&'static Schema> {
         Some((group, version)) => group == gvk.group && version == gvk.version,
         None => gvk.group.is_empty() && p.group_version == gvk.version,
     };
-    let own = index.packages.iter().find(wanted).and_then(|p| find(p, &gvk.kind));
-    own.or_else(|| common_kind(&gvk.kind)).map(schema).filter(|s| s.field("apiVersion").is_some())
+    let is_kind = |s: &&Schema| s.field("apiVersion").is_some();
+    let own = index.packages.iter().find(wanted).and_then(|p| find(p, &gvk.kind)).map(schema).filter(is_kind);
+    own.or_else(|| common_kind(&gvk.kind).map(schema))
 }
 
 /// Kinds of the meta group that every group-version knows.
@@ -261,8 +262,12 @@ fn parse_field(
     let pointer = go.starts_with('*');
     if name == "+" {
         if let Some(inner) = schema.as_struct() {
-            let own = inner.fields.iter().cloned();
-            fields.extend(own.map(|f| Field { tag: if tag == 0 { f.tag } else { 0 }, ..f }));
+            let from = go.trim_start_matches('*').rsplit('.').next().unwrap_or(go);
+            fields.extend(inner.fields.iter().cloned().map(|mut field| {
+                field.tag = if tag == 0 { field.tag } else { 0 };
+                field.embedded.insert(0, from);
+                field
+            }));
             if tag == 0 {
                 inlines.extend(inner.inlines.iter().cloned());
             }
@@ -284,6 +289,7 @@ fn parse_field(
         merge_key: "",
         go,
         package,
+        embedded: Vec::new(),
     };
     for word in words {
         match word.split_once('=') {

@@ -1,6 +1,7 @@
 //! The nodes of a schema.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -109,6 +110,8 @@ pub struct Struct {
     pub embedded: bool,
     /// `x-kubernetes-unions` of a built-in type, as JSON text; "" if none.
     pub unions: &'static str,
+    /// Fields that stand on the wire when not set; found on first use.
+    pub(super) always: OnceLock<Vec<u16>>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +135,8 @@ pub struct Field {
     pub(crate) go: &'static str,
     /// Alias of the package in which `go` is written.
     pub(crate) package: &'static str,
+    /// The names of the inline structs it comes from, outermost first.
+    pub(crate) embedded: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +147,8 @@ pub struct Inline {
 }
 
 impl Schema {
+    pub(crate) const STRING: Schema = Schema { shape: Shape::String, default: None, nullable: false };
+
     pub fn new(shape: Shape) -> Self {
         Self { shape, default: None, nullable: false }
     }

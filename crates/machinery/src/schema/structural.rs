@@ -126,5 +126,6 @@ fn field(name: Cow<'static, str>, schema: Schema, required: bool) -> Field {
         merge_key: "",
         go: "",
         package: "",
+        embedded: Vec::new(),
     }
 }

@@ -44,20 +44,26 @@ pub(crate) fn zero_of(schema: &Schema) -> Zero {
     })
 }
 
-fn fill(s: &Struct, map: &mut Map<String, Value>) {
-    if s.id.is_none() {
-        return;
-    }
-    for field in &s.fields {
+/// Adds what stands on the wire for fields that are not set.
+pub(crate) fn fill(s: &Struct, map: &mut Map<String, Value>) {
+    for at in always(s) {
+        let field = &s.fields[usize::from(*at)];
         if map.get(&*field.name).is_some_and(|v| !v.is_null()) {
             continue;
         }
-        match zero(field) {
-            Zero::Absent => drop(map.remove(&*field.name)),
-            Zero::Null => drop(map.insert(field.name.to_string(), Value::Null)),
-            Zero::Value(value) => drop(map.insert(field.name.to_string(), value)),
-        }
+        let value = match zero(field) {
+            Zero::Value(value) => value,
+            Zero::Null | Zero::Absent => Value::Null,
+        };
+        map.insert(field.name.to_string(), value);
     }
+}
+
+fn always(s: &Struct) -> &[u16] {
+    s.always.get_or_init(|| {
+        let found = s.fields.iter().enumerate().filter(|(_, f)| s.id.is_some() && zero(f) != Zero::Absent);
+        found.filter_map(|(at, _)| u16::try_from(at).ok()).collect()
+    })
 }
 
 /// Would upstream leave this value of a field with `omitempty` out?
@@ -112,7 +118,7 @@ fn normalize_struct(s: &Struct, map: &mut Map<String, Value>) {
         if !built_in {
             continue;
         }
-        if is_empty(field, value) {
+        if is_empty(field, value) || (value.is_null() && zero(field) == Zero::Absent) {
             map.remove(&*field.name);
         } else if becomes_null(field, value) {
             *value = Value::Null;
@@ -122,7 +128,7 @@ fn normalize_struct(s: &Struct, map: &mut Map<String, Value>) {
 }
 
 /// An empty list or map does not survive protobuf.
-fn becomes_null(field: &Field, value: &Value) -> bool {
+pub(crate) fn becomes_null(field: &Field, value: &Value) -> bool {
     match (field.schema.shape(), value) {
         (Shape::List(_), Value::Array(items)) => items.is_empty(),
         (Shape::Map(_), Value::Object(map)) => map.is_empty(),
