@@ -7,8 +7,11 @@
 pub mod amounts;
 pub mod backoff;
 pub mod decide;
+pub mod dns;
+pub mod env;
 pub mod observed;
 pub mod pod;
 pub mod qos;
 pub mod quantity;
+pub mod refs;
 pub mod status;
