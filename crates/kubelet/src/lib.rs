@@ -6,6 +6,7 @@
 
 pub mod amounts;
 pub mod backoff;
+pub mod cri;
 pub mod decide;
 pub mod dns;
 pub mod env;
@@ -15,3 +16,4 @@ pub mod qos;
 pub mod quantity;
 pub mod refs;
 pub mod status;
+pub mod volumes;

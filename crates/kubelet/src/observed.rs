@@ -81,7 +81,7 @@ pub struct Sandbox {
 pub struct Observed {
     /// Newest first.
     pub sandboxes: Vec<Sandbox>,
-    /// Newest first; all attempts the runtime still knows.
+    /// All attempts the runtime still knows; of each name the newest first.
     pub containers: Vec<Container>,
     /// `containerd`, `r8s`: the part before `://` in container ids.
     pub runtime_name: String,
