@@ -11,3 +11,24 @@ pub fn facts(name: &str) -> Option<PathBuf> {
     }
     Some(path)
 }
+
+/// Every object in the recorded answers of a real API server: where it stands, and its bytes.
+pub fn recorded_objects(mut visit: impl FnMut(&str, &serde_json::Value)) -> bool {
+    let Some(root) = facts("../api-golden/golden") else { return false };
+    for area in std::fs::read_dir(root).unwrap() {
+        for file in std::fs::read_dir(area.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let scenario: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            for step in scenario["steps"].as_array().into_iter().flatten() {
+                let place = format!("{} {}", path.display(), step["id"].as_str().unwrap_or(""));
+                let body = &step["response"]["body"];
+                let complete =
+                    step.get("pick").is_none() && step.get("drop").is_none() && step.get("digest").is_none();
+                if complete && body["kind"].is_string() && body["apiVersion"].is_string() {
+                    visit(&place, body);
+                }
+            }
+        }
+    }
+    true
+}

@@ -99,7 +99,7 @@ pub struct Struct {
     pub id: Option<TypeId>,
     /// In wire order; inline structs' fields where they stand.
     pub fields: Vec<Field>,
-    /// Indexes into `fields`, ordered by name.
+    /// Where a field stands in `fields`, by hash of its name; a table with free places, see [`Struct::position`].
     pub(super) by_name: Vec<u16>,
     /// Structs whose fields stand inline in JSON but in a message of their own in protobuf.
     pub inlines: Vec<Inline>,
@@ -195,11 +195,36 @@ impl Schema {
     }
 }
 
+/// No field stands here.
+const FREE: u16 = u16::MAX;
+
+/// Cheap: length and the ends tell most field names apart.
+fn hash(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let word = |part: &[u8]| part.iter().fold(0u64, |sum, b| (sum << 8) | u64::from(*b));
+    let (head, tail) = match bytes.len() {
+        0..8 => (word(bytes), 0),
+        len => {
+            let at = |from: usize| bytes[from..from + 8].try_into().map_or(0, u64::from_le_bytes);
+            (at(0), at(len - 8))
+        }
+    };
+    let mixed = (head ^ tail.rotate_left(29) ^ (bytes.len() as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize
+}
+
 impl Struct {
     /// Fields in wire order.
     pub fn new(id: Option<TypeId>, fields: Vec<Field>) -> Self {
-        let mut by_name: Vec<u16> = (0..fields.len()).map(|i| u16::try_from(i).unwrap_or(u16::MAX)).collect();
-        by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+        let mut by_name = vec![FREE; (fields.len() * 2).next_power_of_two().max(2)];
+        let mask = by_name.len() - 1;
+        for (position, field) in fields.iter().enumerate() {
+            let mut at = hash(&field.name) & mask;
+            while by_name[at] != FREE {
+                at = (at + 1) & mask;
+            }
+            by_name[at] = u16::try_from(position).unwrap_or(FREE);
+        }
         Self { id, fields, by_name, ..Self::default() }
     }
 
@@ -209,8 +234,15 @@ impl Struct {
 
     /// Index into `fields`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        let found = self.by_name.binary_search_by(|at| (*self.fields[usize::from(*at)].name).cmp(name));
-        found.ok().map(|at| usize::from(self.by_name[at]))
+        let mask = self.by_name.len().checked_sub(1)?;
+        let mut at = hash(name) & mask;
+        loop {
+            let position = usize::from(*self.by_name.get(at)?);
+            if *self.fields.get(position)?.name == *name {
+                return Some(position);
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// `Pod`; "" for custom resources.

@@ -127,10 +127,12 @@ fn normalize_struct(s: &Struct, map: &mut Map<String, Value>) {
     fill(s, map);
 }
 
-/// An empty list or map does not survive protobuf.
+/// An empty list or map does not survive protobuf. Lists and tables are never stored: their `items` and `rows` stay.
 pub(crate) fn becomes_null(field: &Field, value: &Value) -> bool {
     match (field.schema.shape(), value) {
-        (Shape::List(_), Value::Array(items)) => items.is_empty(),
+        (Shape::List(_), Value::Array(items)) => {
+            items.is_empty() && !matches!(&*field.name, "items" | "rows")
+        }
         (Shape::Map(_), Value::Object(map)) => map.is_empty(),
         _ => false,
     }

@@ -208,7 +208,9 @@ impl<'a> Reader<'a> {
             let again = seen & bit != 0;
             seen |= bit;
             self.in_struct = s.go_name();
-            self.fields.extend_from_slice(&field.embedded);
+            if !field.embedded.is_empty() {
+                self.fields.extend_from_slice(&field.embedded);
+            }
             self.fields.push(&field.name);
             if self.strict {
                 self.path.push(Step::Name(&field.name));
@@ -546,6 +548,13 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Cow<'a, str> {
+        let start = self.at + 1;
+        let plain =
+            self.data[start.min(self.data.len())..].iter().take_while(|b| !matches!(b, b'"' | b'\\')).count();
+        if self.data.get(start + plain) == Some(&b'"') {
+            self.at = start + plain + 1;
+            return Cow::Borrowed(self.text.get(start..start + plain).unwrap_or(""));
+        }
         unquote(self.string_token())
     }
 

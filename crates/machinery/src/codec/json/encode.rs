@@ -7,18 +7,27 @@ use crate::schema::{Schema, Shape, Struct};
 /// Writes an object of a schema: built-in types in upstream's field order (fields that the type does not have come
 /// last), custom resources with sorted keys. No newline at the end.
 pub fn encode(schema: &Schema, value: &Value, out: &mut Vec<u8>) {
+    typed(schema, value, &mut Vec::with_capacity(64), out);
+}
+
+/// The fields that an object has: place in wire order, name, value.
+type Present<'a> = Vec<(u16, &'a str, &'a Value)>;
+
+/// `scratch` is a stack: everyone leaves it as found.
+fn typed<'a>(schema: &Schema, value: &'a Value, scratch: &mut Present<'a>, out: &mut Vec<u8>) {
     match (schema.shape(), value) {
-        (Shape::Struct(s), Value::Object(map)) if s.id.is_some() => encode_struct(s, map, out),
+        (_, Value::String(text)) => encode_string(text, out),
+        (Shape::Struct(s), Value::Object(map)) if s.id.is_some() => encode_struct(s, map, scratch, out),
         (Shape::Map(of), Value::Object(map)) => {
-            encode_map(map, out, |value, out| encode(&of.value, value, out))
+            encode_map(map, out, |v, out| typed(&of.value, v, scratch, out))
         }
         (Shape::List(list), Value::Array(items)) => {
-            encode_list(items, out, |v, out| encode(&list.item, v, out))
+            encode_list(items, out, |v, out| typed(&list.item, v, scratch, out));
         }
         (Shape::Either(inner, _), Value::Array(items)) => {
-            encode_list(items, out, |v, out| encode(inner, v, out))
+            encode_list(items, out, |v, out| typed(inner, v, scratch, out));
         }
-        (Shape::Either(inner, _), value @ Value::Object(_)) => encode(inner, value, out),
+        (Shape::Either(inner, _), value @ Value::Object(_)) => typed(inner, value, scratch, out),
         _ => encode_any(value, out),
     }
 }
@@ -36,6 +45,18 @@ pub fn encode_any(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes that stand for themselves wherever they are.
+static PLAIN: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut b = 0;
+    while b < 256 {
+        let special = matches!(b as u8, 0..0x20 | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xa8 | 0xa9);
+        table[b] = !special;
+        b += 1;
+    }
+    table
+};
+
 /// Writes a string, escaped as Go's encoder does for HTML.
 pub fn encode_string(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -43,6 +64,9 @@ pub fn encode_string(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut start = 0;
     for (at, b) in bytes.iter().enumerate() {
+        if PLAIN[usize::from(*b)] {
+            continue;
+        }
         let short = match b {
             b'"' | b'\\' => *b,
             b'\n' => b'n',
@@ -74,36 +98,43 @@ pub fn encode_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn encode_struct(s: &Struct, map: &Map<String, Value>, out: &mut Vec<u8>) {
-    // places of the fields present, in wire order
-    let mut present: [(u16, &str, &Value); 64] = [(0, "", &Value::Null); 64];
-    if map.len() > present.len() {
-        return encode_map(map, out, encode_any);
-    }
-    let mut count = 0;
-    for (name, value) in map {
+fn encode_struct<'a>(s: &Struct, map: &'a Map<String, Value>, scratch: &mut Present<'a>, out: &mut Vec<u8>) {
+    let start = scratch.len();
+    scratch.extend(map.iter().map(|(name, value)| {
         let at = s.position(name).and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX);
-        present[count] = (at, name, value);
-        count += 1;
-    }
-    let present = &mut present[..count];
-    present.sort_unstable_by_key(|(at, _, _)| *at);
+        (at, name.as_str(), value)
+    }));
+    let end = scratch.len();
+    scratch[start..].sort_unstable_by_key(|(at, _, _)| *at);
     out.push(b'{');
-    for (n, (at, name, value)) in present.iter().enumerate() {
-        if n > 0 {
+    for n in start..end {
+        if n > start {
             out.push(b',');
         }
-        encode_string(name, out);
-        out.push(b':');
-        match s.fields.get(usize::from(*at)) {
-            Some(field) => encode(&field.schema, value, out),
-            None => encode_any(value, out),
+        let (at, name, value) = scratch[n];
+        match s.fields.get(usize::from(at)) {
+            Some(field) => {
+                out.push(b'"');
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\":");
+                typed(&field.schema, value, scratch, out);
+            }
+            None => {
+                encode_string(name, out);
+                out.push(b':');
+                encode_any(value, out);
+            }
         }
     }
+    scratch.truncate(start);
     out.push(b'}');
 }
 
-fn encode_map(map: &Map<String, Value>, out: &mut Vec<u8>, each: impl Fn(&Value, &mut Vec<u8>)) {
+fn encode_map<'a>(
+    map: &'a Map<String, Value>,
+    out: &mut Vec<u8>,
+    mut each: impl FnMut(&'a Value, &mut Vec<u8>),
+) {
     out.push(b'{');
     for (n, (name, value)) in map.iter().enumerate() {
         if n > 0 {
@@ -116,7 +147,7 @@ fn encode_map(map: &Map<String, Value>, out: &mut Vec<u8>, each: impl Fn(&Value,
     out.push(b'}');
 }
 
-fn encode_list(items: &[Value], out: &mut Vec<u8>, each: impl Fn(&Value, &mut Vec<u8>)) {
+fn encode_list<'a>(items: &'a [Value], out: &mut Vec<u8>, mut each: impl FnMut(&'a Value, &mut Vec<u8>)) {
     out.push(b'[');
     for (n, value) in items.iter().enumerate() {
         if n > 0 {
