@@ -1,9 +1,10 @@
-//! `cargo xtask codegen [--check]`: the API's fact tables in `crates/machinery/src/schema`.
+//! `cargo xtask codegen [--check]`: the API's fact tables in `crates/machinery/src`.
 //!
 //! Sources: `crates/machinery/facts/shapes.txt` (how types are represented) and the published facts of the release in
 //! `../shared/kubernetes-1.36` (list types, merge keys, defaults, …; resources). Output is deterministic text, made to
 //! be read in a diff. `--check` writes nothing and fails when the committed output is not what would be written.
 
+mod openapi;
 mod resources;
 mod types;
 
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 const FACTS: &str = "../shared/kubernetes-1.36";
-const SCHEMA: &str = "crates/machinery/src/schema";
+const SOURCES: &str = "crates/machinery/src";
 
 pub fn run(args: &[String]) -> Result<()> {
     let check = match args {
@@ -31,20 +32,21 @@ pub fn run(args: &[String]) -> Result<()> {
     let shapes = std::fs::read_to_string(&shapes_path).with_context(|| shapes_path.display().to_string())?;
     let api = read_json(&facts.join("api-facts.json"))?;
     let outputs = [
-        ("types.txt", types::render(&shapes, &api)?),
-        ("resources.txt", resources::render(&api, &facts.join("discovery"))?),
+        ("schema/types.txt", types::render(&shapes, &api)?.into_bytes()),
+        ("schema/resources.txt", resources::render(&api, &facts.join("discovery"))?.into_bytes()),
+        ("openapi/documents.bin", openapi::render(&api, &facts)?),
     ];
     let mut stale = false;
-    for (name, text) in outputs {
-        let path = root.join(SCHEMA).join(name);
-        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+    for (name, bytes) in outputs {
+        let path = root.join(SOURCES).join(name);
+        if std::fs::read(&path).is_ok_and(|old| old == bytes) {
             continue;
         }
         if check {
             println!("{} is not current", path.display());
             stale = true;
         } else {
-            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+            std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
             println!("wrote {}", path.display());
         }
     }

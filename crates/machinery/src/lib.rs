@@ -8,6 +8,7 @@ pub mod field;
 pub mod gvk;
 pub mod meta;
 pub mod names;
+pub mod openapi;
 pub mod quantity;
 pub mod schema;
 pub mod status;

@@ -1,0 +1,171 @@
+//! OpenAPI v2, turned out of the v3 pieces: bodies become parameters, media types lists, schemas lose what v2 cannot
+//! say (defaults, oneOf).
+
+use serde_json::{Map, Value, json};
+
+use super::table::Table;
+use super::{paths, v3_paths};
+
+pub fn document(table: &Table) -> Value {
+    let shared: Vec<(String, Value)> = table
+        .shared_parameters()
+        .filter_map(|(name, json)| Some((name.to_owned(), serde_json::from_str(json).ok()?)))
+        .collect();
+    let mut all_paths = Map::new();
+    for path in v3_paths() {
+        let Some((_, items)) = paths::document(table, &path) else { continue };
+        for (path, item) in items {
+            all_paths.insert(path, path_item(item, &shared));
+        }
+    }
+    let definitions: Map<String, Value> = table
+        .schemas()
+        .filter_map(|(name, json)| Some((name.to_owned(), simplify(serde_json::from_str(json).ok()?))))
+        .collect();
+    json!({
+        "definitions": definitions,
+        "info": {"title": "Kubernetes", "version": "unversioned"},
+        "parameters": Map::from_iter(shared),
+        "paths": all_paths,
+        "security": [{"BearerToken": []}],
+        "securityDefinitions": {"BearerToken": {
+            "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
+        }},
+        "swagger": "2.0",
+    })
+}
+
+/// A schema without what v2 lacks.
+fn simplify(schema: Value) -> Value {
+    let Value::Object(fields) = schema else { return schema };
+    let mut out = Map::new();
+    for (key, value) in fields {
+        match key.as_str() {
+            "default" => {}
+            "oneOf" => {
+                // Whatever the choice, v2 calls it a string.
+                out.insert("type".into(), "string".into());
+            }
+            "allOf" => {
+                let reference = value.get(0).cloned().map(simplify);
+                out.extend(reference.and_then(|r| r.as_object().cloned()).into_iter().flatten());
+            }
+            "$ref" => {
+                let name = value.as_str().and_then(|v| v.rsplit('/').next()).unwrap_or("");
+                out.insert(key, format!("#/definitions/{name}").into());
+            }
+            "properties" => {
+                let fields = value.as_object().cloned().unwrap_or_default();
+                let fields: Map<String, Value> = fields.into_iter().map(|(k, v)| (k, simplify(v))).collect();
+                out.insert(key, fields.into());
+            }
+            "items" | "additionalProperties" => {
+                out.insert(key, simplify(value));
+            }
+            _ => {
+                out.insert(key, value);
+            }
+        }
+    }
+    Value::Object(out)
+}
+
+fn path_item(item: Value, shared: &[(String, Value)]) -> Value {
+    let Value::Object(item) = item else { return item };
+    let mut out = Map::new();
+    for (key, value) in item {
+        let converted = match key.as_str() {
+            "parameters" => parameters(value, None, shared),
+            _ => operation(value, shared),
+        };
+        out.insert(key, converted);
+    }
+    Value::Object(out)
+}
+
+fn operation(operation: Value, shared: &[(String, Value)]) -> Value {
+    let Value::Object(mut out) = operation else { return operation };
+    out.insert("schemes".into(), json!(["https"]));
+    let request = out.remove("requestBody");
+    let own = out.remove("parameters").unwrap_or_else(|| json!([]));
+    let own = parameters(own, request.as_ref(), shared);
+    if own.as_array().is_some_and(|own| !own.is_empty()) {
+        out.insert("parameters".into(), own);
+    }
+    let mut produces = Value::Null;
+    if let Some(responses) = out.get_mut("responses").and_then(Value::as_object_mut) {
+        for response in responses.values_mut() {
+            let Some(content) = response.as_object_mut().and_then(|r| r.remove("content")) else { continue };
+            let Value::Object(content) = content else { continue };
+            if let Some(media) = content.values().next() {
+                response["schema"] = simplify(media["schema"].clone());
+            }
+            produces = in_order(content.keys().map(String::as_str));
+        }
+    }
+    if !produces.is_null() {
+        let consumes = match (&request, out.contains_key("x-kubernetes-action")) {
+            (Some(request), _) => in_order(
+                request["content"].as_object().into_iter().flat_map(|c| c.keys()).map(String::as_str),
+            ),
+            (None, true) => json!(["*/*"]),
+            (None, false) => produces.clone(),
+        };
+        // The issuer's documents say nothing of what they consume.
+        if out["tags"] != json!(["openid"]) && out["tags"] != json!(["WellKnown"]) {
+            out.insert("consumes".into(), consumes);
+        }
+        out.insert("produces".into(), produces);
+    }
+    Value::Object(out)
+}
+
+/// Media types in the order in which upstream names them.
+fn in_order<'a>(media: impl Iterator<Item = &'a str>) -> Value {
+    const ORDER: &[&str] = &[
+        "text/plain",
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+        "application/apply-patch+cbor",
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "application/cbor",
+        "application/json;stream=watch",
+        "application/vnd.kubernetes.protobuf;stream=watch",
+        "application/cbor-seq",
+    ];
+    let mut media: Vec<&str> = media.collect();
+    media.sort_by_key(|media| ORDER.iter().position(|known| known == media));
+    media.into()
+}
+
+/// Parameters in v2's form, with the body among them; those that are shared as references.
+fn parameters(list: Value, request: Option<&Value>, shared: &[(String, Value)]) -> Value {
+    let mut all: Vec<Value> = Vec::new();
+    if let Some(content) = request.and_then(|r| r["content"].as_object())
+        && let Some(media) = content.values().next()
+    {
+        let mut body = json!({"in": "body", "name": "body", "schema": simplify(media["schema"].clone())});
+        if request.is_some_and(|r| r["required"] == true) {
+            body["required"] = true.into();
+        }
+        all.push(body);
+    }
+    for mut parameter in list.as_array().cloned().unwrap_or_default() {
+        if let Some(Value::Object(schema)) = parameter.as_object_mut().and_then(|p| p.remove("schema")) {
+            for (key, value) in schema {
+                parameter[key.as_str()] = value;
+            }
+        }
+        all.push(parameter);
+    }
+    all.into_iter()
+        .map(|parameter| match shared.iter().find(|(_, definition)| *definition == parameter) {
+            Some((name, _)) => json!({"$ref": format!("#/parameters/{name}")}),
+            None => parameter,
+        })
+        .collect()
+}
