@@ -47,26 +47,34 @@ fn is_mapped(text: &str) -> bool {
 
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
-/// A field that has always accepted sloppy addresses; what stood in the old object is good in any case.
+/// A field that once accepted sloppy addresses; what stood in the old object is good in any case, new values must be
+/// unambiguous but not canonical.
 pub(crate) fn legacy(at: &Path, text: &str, old: &[&str], errors: &mut ErrorList) {
-    if old.contains(&text) {
-        return;
-    }
-    if sloppy(text).is_none() {
-        errors.invalid(at, text, BAD_IP);
+    if !old.contains(&text) {
+        unambiguous(at, text, errors);
     }
 }
 
-/// A field that accepts only the canonical form.
-pub(crate) fn strict(at: &Path, text: &str, errors: &mut ErrorList) {
+fn unambiguous(at: &Path, text: &str, errors: &mut ErrorList) -> Option<IpAddr> {
     let Some(ip) = sloppy(text) else {
-        return errors.invalid(at, text, BAD_IP);
+        errors.invalid(at, text, BAD_IP);
+        return None;
     };
     if text.parse::<IpAddr>().is_err() {
         errors.invalid(at, text, "must not have leading 0s");
     } else if is_mapped(text) {
         errors.invalid(at, text, "must not be an IPv4-mapped IPv6 address");
-    } else if ip.to_string() != text {
+    } else {
+        return Some(ip);
+    }
+    None
+}
+
+/// A field that accepts only the canonical form.
+pub(crate) fn strict(at: &Path, text: &str, errors: &mut ErrorList) {
+    if let Some(ip) = unambiguous(at, text, errors)
+        && ip.to_string() != text
+    {
         errors.invalid(at, text, format!("must be in canonical form ({})", go_quote(&ip.to_string())));
     }
 }
@@ -151,19 +159,18 @@ impl Cidr {
 
 const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
-/// A field that has always accepted sloppy CIDRs.
+/// A field that once accepted sloppy CIDRs. The network, if it is one.
 pub(crate) fn legacy_cidr(at: &Path, text: &str, old: &[&str], errors: &mut ErrorList) -> Option<Cidr> {
-    let cidr = Cidr::sloppy(text);
-    if !old.contains(&text) && cidr.is_none() {
-        errors.invalid(at, text, BAD_CIDR);
+    if old.contains(&text) {
+        return Cidr::sloppy(text);
     }
-    cidr
+    unambiguous_cidr(at, text, errors)
 }
 
-/// A field that accepts only the canonical form.
-pub(crate) fn strict_cidr(at: &Path, text: &str, errors: &mut ErrorList) {
+fn unambiguous_cidr(at: &Path, text: &str, errors: &mut ErrorList) -> Option<Cidr> {
     let Some(cidr) = Cidr::sloppy(text) else {
-        return errors.invalid(at, text, BAD_CIDR);
+        errors.invalid(at, text, BAD_CIDR);
+        return None;
     };
     if !Cidr::is_standard(text) {
         errors.invalid(at, text, "must not have leading 0s in IP or prefix length");
@@ -171,7 +178,17 @@ pub(crate) fn strict_cidr(at: &Path, text: &str, errors: &mut ErrorList) {
         errors.invalid(at, text, "must not have an IPv4-mapped IPv6 address");
     } else if cidr.network() != cidr.ip {
         errors.invalid(at, text, "must not have bits set beyond the prefix length");
-    } else if cidr.canonical() != text {
+    } else {
+        return Some(cidr);
+    }
+    None
+}
+
+/// A field that accepts only the canonical form.
+pub(crate) fn strict_cidr(at: &Path, text: &str, errors: &mut ErrorList) {
+    if let Some(cidr) = unambiguous_cidr(at, text, errors)
+        && cidr.canonical() != text
+    {
         errors.invalid(at, text, format!("must be in canonical form ({})", go_quote(&cidr.canonical())));
     }
 }

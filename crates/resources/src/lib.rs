@@ -5,7 +5,9 @@
 
 mod check;
 mod columns;
+mod godiff;
 mod gojson;
+mod gostruct;
 mod image;
 mod ip;
 pub mod names;
@@ -13,6 +15,7 @@ pub mod objectmeta;
 mod pod;
 mod quantity;
 mod registry;
+mod signer;
 mod strategy;
 
 mod core;

@@ -1,10 +1,12 @@
 //! Pods.
 
+use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value, json};
 
 use crate::objectmeta::{keep, next_generation, reset_for_status};
-use crate::pod::{columns, defaults, qos};
-use crate::{Context, Strategy, check};
+use crate::pod::spec::Options;
+use crate::pod::{columns, defaults, qos, spec, status, update, warnings};
+use crate::{Context, Strategy, check, ip};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "",
@@ -12,6 +14,9 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     default: |pod, _| defaults::pod(pod),
     prepare_create,
     prepare_update,
+    validate: |pod, context| spec::create(pod, Options::pod(context)),
+    validate_update,
+    warnings: self::warnings,
     selectable: &[
         "spec.hostNetwork",
         "spec.nodeName",
@@ -179,6 +184,38 @@ fn prepare_resize(pod: &mut Value, old: &Value) {
     pod.set("spec", next);
     keep(pod, old, "status");
     reset_for_status(pod, old);
+}
+
+fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
+    let options = Options::pod(context);
+    match context.subresource {
+        "status" => status::update(new, old, options),
+        "ephemeralcontainers" => update::ephemeral_containers(new, old, options),
+        "resize" => update::resize(new, old, options),
+        _ => update::update(new, old, options),
+    }
+}
+
+fn warnings(pod: &Value, old: Option<&Value>, context: &Context) -> Vec<String> {
+    match (old, context.subresource) {
+        (None, _) => {
+            let name = pod.at("metadata").text("name");
+            let mut out: Vec<String> = warnings::name(name, "the Pod's hostname").into_iter().collect();
+            out.extend(warnings::warnings(pod, &Path::root()));
+            out
+        }
+        (Some(_), "status") => {
+            let mut out = Vec::new();
+            for field in ["podIPs", "hostIPs"] {
+                for (i, address) in pod.at("status").list(field).iter().enumerate() {
+                    let at = Path::new("status").child(field).index(i).child("ip");
+                    out.extend(ip::warnings(&at, address.text("ip")));
+                }
+            }
+            out
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn select(pod: &Value, field: &str) -> String {
