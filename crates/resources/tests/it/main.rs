@@ -1,0 +1,3 @@
+//! Strategies against recorded answers of the real API server.
+
+mod golden;
