@@ -1,1 +1,5 @@
 //! Raw Linux: namespaces, mounts, cgroups, netlink, nftables. The only crate with unsafe code.
+#![allow(unsafe_code)]
+
+pub mod net;
+pub mod nft;
