@@ -11,6 +11,7 @@ pub mod names;
 pub mod openapi;
 pub mod quantity;
 pub mod schema;
+pub mod select;
 pub mod status;
 #[cfg(test)]
 mod testdata;
