@@ -1,11 +1,12 @@
 //! The versioned key-value store under the API server: etcd v3 semantics behind one port.
 //!
-//! Entry type: [`Store`]. Engines implement it: [`memory::Memory`] and those to come; `battery` (feature `battery`) is
+//! Entry type: [`Store`]. Engines implement it: [`memory::Memory`], [`embedded::open`]; `battery` (feature `battery`) is
 //! the set of behaviour and race tests that every engine runs. What this crate deliberately does not know: what a key
 //! or a value means.
 
 #[cfg(any(test, feature = "battery"))]
 pub mod battery;
+pub mod embedded;
 pub mod memory;
 mod mvcc;
 mod port;

@@ -227,5 +227,5 @@ impl Store for Memory {
 mod tests {
     use super::*;
 
-    crate::battery!(async { Arc::new(Memory::new()) as Arc<dyn Store> });
+    crate::battery!(async { (Arc::new(Memory::new()) as Arc<dyn Store>, ()) });
 }

@@ -51,7 +51,8 @@ cases! {
     race::reads_are_consistent, race::transfers_conserve, race::compaction_under_watchers, race::resumed_watches_have_no_gap,
 }
 
-/// Declares a test per case; the argument is an expression of a future of an `Arc<dyn Store>`, evaluated per case.
+/// Declares a test per case; the argument is an expression of a future of an `Arc<dyn Store>` and of
+/// something to keep while the test runs, evaluated per case.
 #[macro_export]
 macro_rules! battery {
     ($open:expr) => {
@@ -81,7 +82,7 @@ macro_rules! battery {
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let store = $open.await;
+                let (store, _kept) = $open.await;
                 $crate::battery::run(stringify!($name), store).await;
             })*
 

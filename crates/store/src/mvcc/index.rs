@@ -63,6 +63,21 @@ impl<S: Clone + Default> Versions<S> {
         all.len().checked_sub(newer + 1).map(|i| &all[i])
     }
 
+    /// Puts a version where it belongs; one of the same revision is replaced.
+    pub fn place(&mut self, version: Version<S>) {
+        let all = self.as_mut_slice();
+        let at = all.partition_point(|v| v.modified < version.modified);
+        match all.get_mut(at) {
+            None => self.push(version),
+            Some(same) if same.modified == version.modified => *same = version,
+            Some(_) => {
+                let mut many = all.to_vec();
+                many.insert(at, version);
+                *self = Self::Many(many);
+            }
+        }
+    }
+
     fn push(&mut self, version: Version<S>) {
         match self {
             Self::Many(many) => many.push(version),
@@ -94,7 +109,8 @@ impl<S: Clone + Default> Versions<S> {
     }
 
     /// Drops what no read at `revision` or later can see; a deletion goes once `revision` is past it.
-    fn compact(&mut self, revision: Revision, mut dropped: impl FnMut(&Version<S>)) -> bool {
+    /// True if nothing is left.
+    pub fn compact(&mut self, revision: Revision, mut dropped: impl FnMut(&Version<S>)) -> bool {
         let all = self.as_slice();
         let seen = all.partition_point(|v| v.modified <= revision);
         let Some(last) = seen.checked_sub(1) else { return false };
@@ -147,12 +163,6 @@ impl<S: Clone + Default> Default for Index<S> {
 }
 
 impl<S: Clone + Default> Index<S> {
-    /// The newest version if the key exists.
-    pub fn latest(&self, key: &[u8]) -> Option<&Version<S>> {
-        let newest = self.keys.get(key)?.as_slice().last()?;
-        (!newest.is_tombstone()).then_some(newest)
-    }
-
     /// The version of an existing key that a read at `revision` sees.
     pub fn at(&self, key: &[u8], revision: Revision) -> Option<&Version<S>> {
         self.keys.get(key)?.at(revision).filter(|v| !v.is_tombstone())
@@ -217,6 +227,14 @@ impl<S: Clone + Default> Index<S> {
             let Some(changed) = self.history.pop_back() else { break };
             changed.keys().iter().for_each(|key| self.take_back(key));
             self.revision -= 1;
+        }
+    }
+
+    /// Lets a version's slot be changed.
+    pub fn relocate(&mut self, key: &[u8], modified: Revision, change: impl FnOnce(&mut S)) {
+        let Some(versions) = self.keys.get_mut(key) else { return };
+        if let Some(version) = versions.as_mut_slice().iter_mut().find(|v| v.modified == modified) {
+            change(&mut version.slot);
         }
     }
 

@@ -65,6 +65,14 @@ impl Leases {
         Ok(Lease { id, granted_ttl: state.ttl, ttl: state.ttl, keys: Vec::new() })
     }
 
+    pub fn postpone(&mut self, id: LeaseId, deadline: Instant) {
+        if let Some(state) = self.leases.get_mut(&id) {
+            self.deadlines.remove(&(state.deadline, id));
+            state.deadline = deadline;
+            self.deadlines.insert((deadline, id));
+        }
+    }
+
     pub fn time_to_live(&self, id: LeaseId, keys: bool, now: Instant) -> Lease {
         let Some(state) = self.leases.get(&id) else {
             return Lease { id, granted_ttl: 0, ttl: -1, keys: Vec::new() };

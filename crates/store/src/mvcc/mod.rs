@@ -9,7 +9,7 @@ mod read;
 mod txn;
 
 pub(crate) use hub::{Commit, Hub, Watcher};
-pub(crate) use index::{Index, Version, Versions};
+pub(crate) use index::{Changed, Index, Version, Versions};
 pub(crate) use lease::Leases;
 pub(crate) use read::range;
 pub(crate) use txn::{Applied, execute, revoke};
