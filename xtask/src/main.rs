@@ -1,11 +1,13 @@
 //! The project's own chores. `cargo xtask COMMAND`; without one it lists them.
 
+mod bench;
 mod codegen;
 mod tidy;
 
 use std::process::ExitCode;
 
 const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] = &[
+    ("bench", "measure: `api`, … (builds in release mode; arguments go on)", bench::run),
     ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
     ("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run),
 ];

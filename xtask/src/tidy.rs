@@ -12,7 +12,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (2, &["apiserver", "controllers", "scheduler", "kubectl", "kubelet", "proxy", "dns"]),
     (3, &["r8s"]),
     // Tests and chores stand beside the house.
-    (4, &["testkit", "xtask"]),
+    (4, &["bench", "testkit", "xtask"]),
 ];
 
 /// Dependencies within a layer that are meant.

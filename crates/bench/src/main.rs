@@ -1,0 +1,30 @@
+//! Benchmarks that drive r8s (and what it is compared with) from outside, as its users do.
+//! `cargo xtask bench …` builds this in release mode and runs it.
+
+mod api;
+mod connection;
+mod process;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measure r8s, alone or beside another server")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load for API servers: create, get, list, patch, apply, status, watch, delete
+    Api(api::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match cli.command {
+        Command::Api(args) => runtime.block_on(api::run(args)),
+    }
+}
