@@ -1,1 +1,18 @@
-//! Pod addresses and links: bridge, veth, address allocation.
+//! Pod networking: addresses from the node's pod CIDRs, a veth pair per pod on one bridge, host ports, outbound
+//! masquerade, routes to other nodes.
+//!
+//! The entry type is [`Network`]; it implements the runtime's port `PodNetwork`. Pods have host routes only
+//! (`/32`, `/128`) towards the bridge's address: every packet between pods is routed by the host, so Service
+//! translation and network policy see it without `br_netfilter`.
+//!
+//! What it deliberately does not know: Services (that is `proxy`), pods' containers, the Kubernetes API. The
+//! node's CIDRs and the other nodes are told to it.
+
+mod addresses;
+mod bridge;
+mod network;
+mod ports;
+mod rules;
+
+pub use addresses::{Entry, HostPort};
+pub use network::{Config, Error, Network, Peer};
