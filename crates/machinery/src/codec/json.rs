@@ -16,6 +16,7 @@
 //!
 //! Writing ([`encode`]) has upstream's field order, and escapes as Go does; no final newline.
 
+mod convert;
 mod decode;
 mod encode;
 mod scan;
@@ -26,6 +27,7 @@ use serde_json::Value;
 
 use crate::schema::Schema;
 
+pub use convert::convert;
 pub use encode::{encode, encode_any, encode_string};
 
 /// Why bytes are no object.

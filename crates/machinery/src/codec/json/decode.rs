@@ -32,6 +32,13 @@ pub(super) fn typed(text: &str, schema: &Schema, strict: bool) -> Result<Decoded
     Ok(Decoded { value, strict: reader.strict_errors })
 }
 
+/// One value that stands on its own.
+pub(super) fn leaf(text: &str, schema: &Schema) -> Result<Option<Value>, Error> {
+    let mut reader = Reader::new(text, false);
+    let value = reader.value(schema, Go::ANY)?;
+    reader.saved.map_or(Ok(value), |error| Err(Error::Invalid(error)))
+}
+
 pub(super) fn untyped(text: &str, strict: bool) -> Result<Decoded, Error> {
     let mut reader = Reader::new(text, strict);
     let value = reader.any()?;
