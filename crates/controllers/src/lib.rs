@@ -1,1 +1,17 @@
 //! The controllers of the controller manager, one module each.
+//!
+//! [`run`] starts every controller of the [`table`] that the configuration selects. A controller watches through
+//! shared informers and writes through a client of its own, as its own service account. Each is a pure
+//! `decide(view, now) -> plan` and a thin part that carries the plan out; a reconcile gets a key and nothing else,
+//! and ends when the informers have seen what it wrote.
+//!
+//! It does not know HTTP, the store, nor how pods run.
+
+mod common;
+mod deployment;
+mod manager;
+mod replicaset;
+mod table;
+
+pub use manager::{Config, Error, run};
+pub use table::{Controller, TABLE};

@@ -1,0 +1,8 @@
+//! ReplicaSet: as many pods as asked for.
+
+mod act;
+mod decide;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use act::CONTROLLER;

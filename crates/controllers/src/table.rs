@@ -1,0 +1,19 @@
+//! Every controller there is.
+
+use futures_util::future::BoxFuture;
+
+use crate::common::Context;
+
+/// One row: names as upstream's `kube-controller-manager --controllers`.
+pub struct Controller {
+    pub name: &'static str,
+    /// Its account in `kube-system`, when each controller has credentials of its own.
+    pub service_account: &'static str,
+    /// The component its Events come from.
+    pub component: &'static str,
+    pub on_by_default: bool,
+    pub(crate) start: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+/// In the order they are started.
+pub const TABLE: &[Controller] = &[crate::replicaset::CONTROLLER, crate::deployment::CONTROLLER];
