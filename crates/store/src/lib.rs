@@ -10,5 +10,7 @@ pub mod embedded;
 pub mod memory;
 mod mvcc;
 mod port;
+#[cfg(any(test, feature = "battery"))]
+pub mod robustness;
 
 pub use port::*;

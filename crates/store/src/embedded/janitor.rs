@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Shared;
 use super::checkpoint::{self, Head, Position};
-use super::log::{PREPARED, Place, Prepared, Segment, Table, segment_name};
+use super::log::{Place, Prepared, Segment, Table, segment_name};
 use super::record::{self, Kind, SEGMENT_HEADER, SegmentHeader, padded};
 use crate::Revision;
 use crate::mvcc::{exclusive, lock, shared};
@@ -111,6 +111,8 @@ pub(super) struct Work {
     pub wake: Receiver<()>,
     /// The newest checkpoint's number.
     pub number: u64,
+    /// Files prepared so far.
+    pub prepared: u64,
 }
 
 impl Work {
@@ -128,8 +130,8 @@ impl Work {
             tracing::warn!(%error, "no checkpoint at the end");
         }
         let prepared = lock(&self.store.janitor.prepared).take();
-        if prepared.is_some() {
-            drop(self.store.table.disk.remove(PREPARED));
+        if let Some((name, _)) = prepared {
+            drop(self.store.table.disk.remove(&name));
         }
     }
 
@@ -137,8 +139,10 @@ impl Work {
         let store = self.store.clone();
         let position = lock(&store.state).position;
         if store.janitor.wants_file(store.options.segment_size, position) {
-            let file = store.table.disk.create(PREPARED, store.options.segment_size, true)?;
-            *lock(&store.janitor.prepared) = Some(file);
+            self.prepared += 1;
+            let name = format!("next-{:08}.tmp", self.prepared);
+            let file = store.table.disk.create(&name, store.options.segment_size, true)?;
+            *lock(&store.janitor.prepared) = Some((name, file));
         }
         let thorough = store.janitor.thorough.swap(false, Ordering::AcqRel);
         if thorough || store.janitor.wants_checkpoint(&store, position) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::checkpoint::{self, Head, Position};
 use super::disk::{Disk, DiskFile};
-use super::log::{PREPARED, Place, Segment, Table, parse_segment_name, segment_name};
+use super::log::{Place, Segment, Table, UNPREPARED, parse_segment_name, segment_name};
 use super::record::{self, Bad, Kind, Meta, SEGMENT_HEADER, SegmentHeader, padded};
 use crate::mvcc::{Changed, Index, Leases, Version, Versions};
 use crate::{Error, LeaseId, Result, Revision};
@@ -93,7 +93,7 @@ pub(super) fn load(table: &Table, segment_size: u64, now: Instant) -> Result<Loa
         }
     }
     let active = loader.replay(&files, from, segment_size)?;
-    for name in leftovers.iter().filter(|name| *name != PREPARED) {
+    for name in leftovers.iter().filter(|name| *name != UNPREPARED) {
         // Of no use, but no harm either.
         if let Err(error) = disk.remove(name) {
             tracing::debug!(%error, name, "a left-over file stays");
@@ -217,11 +217,11 @@ impl Loader<'_> {
         let seq = files.last().map_or(1, |(seq, _)| seq + 1);
         let name = segment_name(seq, 0);
         let create = || {
-            let file = self.disk.create(PREPARED, segment_size, false)?;
+            let file = self.disk.create(UNPREPARED, segment_size, false)?;
             let header = SegmentHeader { seq, compacted: self.compacted, ..SegmentHeader::default() };
             file.write_all_at(&header.encode(), 0)?;
             file.sync_data()?;
-            self.disk.rename(PREPARED, &name)?;
+            self.disk.rename(UNPREPARED, &name)?;
             self.disk.sync_dir()?;
             Ok(file)
         };

@@ -140,9 +140,11 @@ impl Read<Place> for Reader {
     }
 }
 
-/// A file made ready for the next segment.
-pub(super) type Prepared = Mutex<Option<Arc<dyn DiskFile>>>;
-pub(super) const PREPARED: &str = "next.tmp";
+/// A file made ready for the next segment, and its name: one of its own, for while this one is being renamed the next one
+/// may be made.
+pub(super) type Prepared = Mutex<Option<(String, Arc<dyn DiskFile>)>>;
+/// The name for a segment that was not prepared.
+pub(super) const UNPREPARED: &str = "segment.tmp";
 
 /// Why a batch was not written.
 pub(super) struct Failed {
@@ -233,9 +235,10 @@ impl Log {
     /// Starts the next segment; its header makes the end of this one final.
     fn roll(&mut self) -> io::Result<()> {
         let disk = &self.table.disk;
-        let file = match lock(&self.prepared).take() {
-            Some(file) => file,
-            None => disk.create(PREPARED, self.segment_size, false)?,
+        let prepared = lock(&self.prepared).take();
+        let (name, file) = match prepared {
+            Some(prepared) => prepared,
+            None => (UNPREPARED.to_owned(), disk.create(UNPREPARED, self.segment_size, false)?),
         };
         let seq = self.active.seq + 1;
         let header = SegmentHeader {
@@ -249,7 +252,7 @@ impl Log {
         file.sync_data()?;
         super::failpoint("roll-before-rename");
         self.closing = true;
-        disk.rename(PREPARED, &segment_name(seq, 0))?;
+        disk.rename(&name, &segment_name(seq, 0))?;
         disk.sync_dir()?;
         super::failpoint("roll-after-rename");
         self.closing = false;

@@ -9,6 +9,8 @@ mod janitor;
 mod load;
 mod log;
 mod record;
+#[cfg(any(test, feature = "battery"))]
+pub mod sim;
 mod writer;
 
 use std::path::Path;
@@ -148,7 +150,7 @@ impl Embedded {
         });
         let (jobs, waiting) = channel();
         let writer = Writer { shared: shared.clone(), log, jobs: waiting, ages: Default::default() };
-        let work = janitor::Work { store: shared.clone(), wake: woken, number: checkpoint };
+        let work = janitor::Work { store: shared.clone(), wake: woken, number: checkpoint, prepared: 0 };
         let threads =
             vec![spawn("store-writer", move || writer.run())?, spawn("store-janitor", move || work.run())?];
         Ok(Self { shared, jobs, threads, _lock: guard })

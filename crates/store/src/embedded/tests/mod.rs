@@ -1,3 +1,7 @@
+//! The battery, reopening, and (in `crash`) a disk that fails.
+
+mod crash;
+
 use bytes::Bytes;
 
 use super::*;

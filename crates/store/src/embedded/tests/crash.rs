@@ -1,0 +1,260 @@
+//! Lives of a store on a disk that crashes, one after the other, judged by the model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::embedded::sim::{Faults, SimDisk};
+use crate::robustness::{Dice, History, Traffic, Watched, check};
+
+/// Runs `lives` lives of one store and judges the whole.
+async fn lives(seed: u64, lives: u64, power_loss: bool, faults: bool) {
+    let mut dice = Dice::new(seed);
+    let mut disk = SimDisk::new(seed);
+    let traffic = Arc::new(Traffic::default());
+    let everything = Arc::new(Watched::new("", 2));
+    let pods = Arc::new(Watched::new("/registry/pods/", 2));
+    for life in 0..lives {
+        let store = open_on(Arc::new(disk.clone()), small())
+            .unwrap_or_else(|e| panic!("seed {seed} life {life}: {e}"));
+        let stop = CancellationToken::new();
+        if life + 1 == lives {
+            let revision = store.status().await.unwrap().revision;
+            everything.follow(&*store, Some(revision), &stop).await.unwrap();
+            pods.follow(&*store, Some(revision), &stop).await.unwrap();
+            let last = all(&*store).await;
+            let history = History {
+                attempts: traffic.attempts(),
+                seen: vec![everything.seen(), pods.seen()],
+                last: (last.revision, last.kvs),
+            };
+            if let Err(violation) = check(&history) {
+                panic!("seed {seed}: {violation}");
+            }
+            assert!(traffic.acknowledged.load(std::sync::atomic::Ordering::Relaxed) > 50);
+            return;
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        for client in 0..4 {
+            let seed = seed * 1000 + life * 10 + client;
+            tasks.spawn(traffic.clone().client(store.clone(), seed, stop.clone()));
+        }
+        for watched in [&everything, &pods] {
+            let (watched, store, stop) = (watched.clone(), store.clone(), stop.clone());
+            tasks.spawn(async move { drop(watched.follow(&*store, None, &stop).await) });
+        }
+        if dice.roll(3) == 0 {
+            disk.die_at_sync(disk.syncs() + dice.roll(60));
+        }
+        let wanted = disk.syncs() + 10 + dice.roll(80);
+        let mut last = 0;
+        while disk.syncs() < wanted && !disk.is_dead() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            if faults && disk.syncs() > last + 15 {
+                last = disk.syncs();
+                let fault = match dice.roll(5) {
+                    0 => Faults { write: Some(28), ..Faults::default() },
+                    1 => Faults { sync: Some(5), ..Faults::default() },
+                    2 => Faults { write: Some(5), sync: Some(5), ..Faults::default() },
+                    3 => Faults { space: Some(dice.roll(30_000)), ..Faults::default() },
+                    _ => Faults { write: Some(30), ..Faults::default() },
+                };
+                disk.set_faults(fault);
+                tokio::time::sleep(Duration::from_micros(dice.roll(3000))).await;
+                disk.set_faults(Faults::default());
+            }
+            // As the API server does, but never past what the watchers have seen.
+            if dice.roll(10) == 0 {
+                let seen = everything.next().min(pods.next()) - 1;
+                drop(store.compact(seen).await);
+            }
+        }
+        let after = if power_loss { disk.crash() } else { disk.kill() };
+        after.set_faults(Faults::default());
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        drop(store);
+        disk = after;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_process_dies() {
+    for seed in 1..4 {
+        lives(seed, 8, false, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_power_fails() {
+    for seed in 100..106 {
+        lives(seed, 8, true, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_disk_fails_now_and_then() {
+    for seed in 200..206 {
+        lives(seed, 8, true, true).await;
+    }
+}
+
+/// The events of all of the sample's history, as far as they can be read.
+async fn history(store: &dyn Store) -> (Vec<Revision>, Result<()>) {
+    let watched = Watched::new("", 401);
+    let result = watched.follow(store, Some(701), &CancellationToken::new()).await;
+    (watched.seen().commits.iter().map(|(revision, _)| *revision).collect(), result)
+}
+
+/// A store with some history, closed; and what is in it.
+async fn sample(seed: u64) -> (SimDisk, RangeResponse) {
+    let disk = SimDisk::new(seed);
+    let store = open_on(Arc::new(disk.clone()), small()).unwrap();
+    let mut dice = Dice::new(seed);
+    for i in 0..700 {
+        let value = vec![b'a' + (i % 26) as u8; 50 + dice.roll(300) as usize];
+        put(&*store, &format!("k/{}", dice.roll(80)), value).await;
+        if i == 500 {
+            store.compact(400).await.unwrap();
+        }
+    }
+    let last = all(&*store).await;
+    drop(store);
+    (disk.kill(), last)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_is_never_served() {
+    let mut named = 0;
+    let mut dice = Dice::new(7);
+    for seed in 0..60 {
+        let (disk, before) = sample(seed % 5).await;
+        let (file, offset) = disk.flip(&mut dice, |name| name != "lock").unwrap();
+        let store = match open_on(Arc::new(disk), small()) {
+            Err(error) => {
+                let text = error.to_string();
+                assert!(matches!(error, Error::Corrupt(_)), "{text}");
+                assert!(text.contains(&file) && text.contains("offset"), "{file} {offset}: {text}");
+                named += 1;
+                continue;
+            }
+            Ok(store) => store,
+        };
+        assert_eq!(store.status().await.unwrap().revision, before.revision, "{file} {offset}");
+        let is_named = |error: &Error| {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Corrupt(_)), "{text}");
+            assert!(text.contains(&file) && text.contains("offset"), "{file} {offset}: {text}");
+            true
+        };
+        let mut bad = false;
+        for kv in &before.kvs {
+            match store.range(RangeRequest::new(KeyRange::key(kv.key.clone()))).await {
+                Ok(found) => assert_eq!(found.kvs, [kv.clone()], "{file} {offset}"),
+                Err(error) => bad = is_named(&error),
+            }
+        }
+        let (seen, result) = history(&*store).await;
+        assert!(seen.iter().copied().eq(401..401 + seen.len() as i64), "no gap");
+        match result {
+            Ok(()) => assert_eq!(seen.len(), 301),
+            Err(error) => bad = is_named(&error),
+        }
+        named += usize::from(bad);
+    }
+    assert!(named > 10, "only {named} of 60 flips met something that is still needed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_file_is_named() {
+    for seed in 0..3 {
+        let (disk, _) = sample(seed).await;
+        let logs: Vec<_> = disk.list().unwrap().into_iter().filter(|n| n.ends_with(".log")).collect();
+        assert!(logs.len() > 1);
+        for log in &logs[..logs.len() - 1] {
+            let (disk, _) = sample(seed).await;
+            disk.remove(log).unwrap();
+            let error = open_on(Arc::new(disk), small()).err().unwrap().to_string();
+            assert!(error.contains(log.as_str()), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_checkpoint_the_log_is_enough() {
+    for seed in 0..5 {
+        let (disk, before) = sample(seed).await;
+        let checkpoints = disk.list().unwrap().into_iter().filter(|n| n.starts_with("checkpoint"));
+        checkpoints.for_each(|name| disk.remove(&name).unwrap());
+        let store = open_on(Arc::new(disk), small()).unwrap();
+        let after = all(&*store).await;
+        assert_eq!((after.revision, after.kvs), (before.revision, before.kvs));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_recovers() {
+    for errno in [28, 30, 5] {
+        let disk = SimDisk::new(1);
+        let store = open_on(Arc::new(disk.clone()), small()).unwrap();
+        put(&*store, "a", "1").await;
+        disk.set_faults(Faults { write: Some(errno), ..Faults::default() });
+        let op = Op::Put { key: "a".into(), value: "2".into(), lease: 0, prev_kv: false };
+        let txn = Txn { success: vec![op], ..Txn::default() };
+        let refused = store.txn(txn.clone()).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(matches!(refused, Error::Unavailable(_) | Error::Unknown(_)), "{text}");
+        assert!(text.contains("os error"), "{text}");
+        assert!(store.status().await.unwrap().alarm.is_some());
+        assert_eq!(all(&*store).await.kvs[0].value, "1", "reads go on");
+        disk.set_faults(Faults::default());
+        let again = store.txn(txn).await.unwrap();
+        assert_eq!(again.revision, 3, "the refused write took no revision");
+        assert_eq!(store.status().await.unwrap().alarm, None);
+        drop(store);
+        let store = open_on(Arc::new(disk.kill()), small()).unwrap();
+        assert_eq!(all(&*store).await.kvs[0].value, "2");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_goes() {
+    let disk = SimDisk::new(1);
+    let store = open_on(Arc::new(disk.clone()), small()).unwrap();
+    let mut last = 0;
+    for i in 0..6000 {
+        last = put(&*store, &format!("k/{}", i % 50), vec![b'x'; 400]).await;
+        if i % 500 == 499 {
+            store.compact(last).await.unwrap();
+        }
+        // Events come and go under names of their own.
+        put(&*store, &format!("e/{i}"), "event").await;
+        write::delete(&*store, format!("e/{i}").into(), 0).await.unwrap();
+        let op = Op::Delete { range: KeyRange::key(format!("e/{i}")), prev_kv: false };
+        store.txn(Txn { success: vec![op], ..Txn::default() }).await.unwrap();
+    }
+    last = put(&*store, "k/0", vec![b'x'; 400]).await.max(last);
+    store.compact(last).await.unwrap();
+    store.defragment().await.unwrap();
+    let bounded = async {
+        loop {
+            let status = store.status().await.unwrap();
+            if status.size < 1 << 20 {
+                return status;
+            }
+            // Background work follows writes.
+            put(&*store, "k/0", vec![b'x'; 400]).await;
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(20), bounded).await.expect("the garbage stays");
+    assert_eq!(status.keys, 50);
+    let before = all(&*store).await;
+    drop(store);
+    let disk = disk.kill();
+    let checkpoints = disk.list().unwrap().into_iter().filter(|n| n.starts_with("checkpoint"));
+    checkpoints.for_each(|name| disk.remove(&name).unwrap());
+    let store = open_on(Arc::new(disk), small()).unwrap();
+    assert_eq!(all(&*store).await.kvs, before.kvs, "the log alone does not bring back what was deleted");
+}
