@@ -1,5 +1,8 @@
 //! Raw Linux: namespaces, mounts, cgroups, netlink, nftables. The only crate with unsafe code.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod net;
 pub mod nft;
+pub mod process;
+pub mod rootdir;

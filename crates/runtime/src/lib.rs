@@ -6,4 +6,5 @@
 //! This crate knows no Kubernetes objects: only what CRI messages say.
 
 pub mod cri;
+pub mod image;
 pub mod network;
