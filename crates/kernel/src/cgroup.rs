@@ -52,7 +52,9 @@ impl Hierarchy {
         for line in mountinfo.lines() {
             let Some((mount, fs)) = line.split_once(" - ") else { continue };
             let (mount, fs): (Vec<&str>, Vec<&str>) = (mount.split(' ').collect(), fs.split(' ').collect());
-            let (Some(root), Some(point), Some(kind)) = (mount.get(3), mount.get(4), fs.first()) else { continue };
+            let (Some(root), Some(point), Some(kind)) = (mount.get(3), mount.get(4), fs.first()) else {
+                continue;
+            };
             // Mounts of a part of a tree are containers' views, not the machine's.
             if *root != "/" {
                 continue;
@@ -79,7 +81,8 @@ impl Hierarchy {
 
     /// The controllers that limits can be set for.
     pub fn controllers(&self) -> BTreeSet<String> {
-        let mut all: BTreeSet<String> = self.v1.keys().filter(|name| !name.starts_with("name=")).cloned().collect();
+        let mut all: BTreeSet<String> =
+            self.v1.keys().filter(|name| !name.starts_with("name=")).cloned().collect();
         if let Some(v2) = &self.v2 {
             let names = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap_or_default();
             all.extend(names.split_whitespace().map(str::to_owned));
@@ -162,7 +165,9 @@ impl Cgroup {
         for part in &self.path {
             let offered = std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
             let enabled = std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
-            for name in offered.split_whitespace().filter(|name| !enabled.split_whitespace().any(|e| e == *name)) {
+            for name in
+                offered.split_whitespace().filter(|name| !enabled.split_whitespace().any(|e| e == *name))
+            {
                 let _ = std::fs::write(dir.join("cgroup.subtree_control"), format!("+{name}"));
             }
             dir.push(part);
@@ -233,7 +238,9 @@ impl Cgroup {
     pub fn children(&self) -> Vec<String> {
         let mut names = BTreeSet::new();
         for dir in self.directories() {
-            names.extend(subdirectories(&dir).iter().filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())));
+            names.extend(
+                subdirectories(&dir).iter().filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())),
+            );
         }
         names.into_iter().collect()
     }

@@ -4,5 +4,4 @@
 pub mod cgroup;
 pub mod net;
 pub mod nft;
-pub mod process;
 pub mod rootdir;

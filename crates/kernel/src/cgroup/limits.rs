@@ -113,7 +113,8 @@ impl Cgroup {
         match (limits.cpu_quota.filter(|quota| *quota != 0), limits.cpu_period.filter(|period| *period > 0)) {
             (None, None) => {}
             (quota, period) => {
-                let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
+                let quota =
+                    quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
                 put("cpu.max", format!("{quota} {}", period.unwrap_or(100_000)))?;
             }
         }

@@ -36,7 +36,8 @@ impl Cgroup {
             let dir = self.directory(controller)?;
             std::fs::read_to_string(dir.join(file)).ok()
         };
-        let number = |controller: &str, name: &str| file(controller, name).and_then(|text| text.trim().parse().ok());
+        let number =
+            |controller: &str, name: &str| file(controller, name).and_then(|text| text.trim().parse().ok());
         let stat = file("memory", "memory.stat").unwrap_or_default();
         let stat = keyed(&stat);
         let get = |key: &str| stat.get(key).copied().unwrap_or(0);
@@ -85,5 +86,8 @@ fn read(dir: &Path, name: &str) -> String {
 }
 
 fn keyed(text: &str) -> BTreeMap<&str, u64> {
-    text.lines().filter_map(|line| line.split_once(' ')).filter_map(|(k, v)| Some((k, v.trim().parse().ok()?))).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(k, v)| Some((k, v.trim().parse().ok()?)))
+        .collect()
 }

@@ -36,14 +36,21 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 
 /// Imports all images of `path` for this machine's architecture. `name` names an image that has no name in
 /// the archive (or renames a single one). Blocks.
-pub fn import(store: &ImageStore, path: &Path, name: Option<&Reference>) -> Result<Vec<Imported>, ImageError> {
+pub fn import(
+    store: &ImageStore,
+    path: &Path,
+    name: Option<&Reference>,
+) -> Result<Vec<Imported>, ImageError> {
     let source = Source::open(store, path)?;
     let imported = match source.document::<Document>("index.json") {
         Ok(index) => from_layout(store, &source, &index, name)?,
         Err(_) => {
-            let saved: Vec<SavedImage> = source
-                .document("manifest.json")
-                .map_err(|_| ImageError::Invalid(format!("{} is neither a docker nor an OCI image archive", path.display())))?;
+            let saved: Vec<SavedImage> = source.document("manifest.json").map_err(|_| {
+                ImageError::Invalid(format!(
+                    "{} is neither a docker nor an OCI image archive",
+                    path.display()
+                ))
+            })?;
             saved.iter().map(|image| from_saved(store, &source, image, name)).collect::<Result<_, _>>()?
         }
     };
@@ -53,7 +60,12 @@ pub fn import(store: &ImageStore, path: &Path, name: Option<&Reference>) -> Resu
     Ok(imported)
 }
 
-fn from_saved(store: &ImageStore, source: &Source, image: &SavedImage, name: Option<&Reference>) -> Result<Imported, ImageError> {
+fn from_saved(
+    store: &ImageStore,
+    source: &Source,
+    image: &SavedImage,
+    name: Option<&Reference>,
+) -> Result<Imported, ImageError> {
     let config = source.bytes(&image.config)?;
     let parsed: ImageConfig = parse(&image.config, &config)?;
     if parsed.rootfs.diff_ids.len() != image.layers.len() {
@@ -75,7 +87,12 @@ fn from_saved(store: &ImageStore, source: &Source, image: &SavedImage, name: Opt
     Ok(Imported { id, names: names.iter().map(Reference::to_string).collect() })
 }
 
-fn from_layout(store: &ImageStore, source: &Source, index: &Document, name: Option<&Reference>) -> Result<Vec<Imported>, ImageError> {
+fn from_layout(
+    store: &ImageStore,
+    source: &Source,
+    index: &Document,
+    name: Option<&Reference>,
+) -> Result<Vec<Imported>, ImageError> {
     let mut imported = Vec::new();
     for descriptor in &index.manifests {
         if let Some(platform) = &descriptor.platform
@@ -109,17 +126,23 @@ fn names_of(source: &Source, descriptor: &Descriptor) -> Result<Vec<Reference>, 
     }
 }
 
-fn from_manifest(store: &ImageStore, source: &Source, descriptor: &Descriptor, names: &[Reference]) -> Result<Imported, ImageError> {
+fn from_manifest(
+    store: &ImageStore,
+    source: &Source,
+    descriptor: &Descriptor,
+    names: &[Reference],
+) -> Result<Imported, ImageError> {
     let document: Document = source.blob_document(&descriptor.digest)?;
     let Some(config) = &document.config else {
-        let inner = document
-            .for_this_machine()
-            .ok_or_else(|| ImageError::Invalid(format!("{} has no image for this machine", descriptor.digest)))?;
+        let inner = document.for_this_machine().ok_or_else(|| {
+            ImageError::Invalid(format!("{} has no image for this machine", descriptor.digest))
+        })?;
         if inner.digest == descriptor.digest {
             return Err(ImageError::Invalid(format!("{} contains itself", descriptor.digest)));
         }
         let inner: Document = source.blob_document(&inner.digest)?;
-        let config = inner.config.clone().ok_or_else(|| ImageError::Invalid("an index in an index".to_owned()))?;
+        let config =
+            inner.config.clone().ok_or_else(|| ImageError::Invalid("an index in an index".to_owned()))?;
         return unpack_manifest(store, source, &descriptor.digest, &config, &inner, names);
     };
     unpack_manifest(store, source, &descriptor.digest, config, &document, names)
@@ -162,7 +185,11 @@ fn blob_path(digest: &str) -> Result<String, ImageError> {
 enum Source {
     Directory(PathBuf),
     /// Where each file begins in the (uncompressed) archive, and its size.
-    Archive { path: PathBuf, files: HashMap<String, (u64, u64)>, temporary: Option<PathBuf> },
+    Archive {
+        path: PathBuf,
+        files: HashMap<String, (u64, u64)>,
+        temporary: Option<PathBuf>,
+    },
 }
 
 impl Drop for Source {
@@ -222,7 +249,8 @@ impl Source {
         let missing = || ImageError::Invalid(format!("the archive has no {name}"));
         match self {
             Source::Directory(dir) => {
-                let root = kernel::rootdir::RootDir::open(dir).map_err(ImageError::io(dir.display().to_string()))?;
+                let root =
+                    kernel::rootdir::RootDir::open(dir).map_err(ImageError::io(dir.display().to_string()))?;
                 let fd = root
                     .open_at(Path::new(name), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
                     .map_err(|_| missing())?;

@@ -11,7 +11,12 @@ use super::unpack::Hashing;
 
 /// Makes a one-layer image of everything in `folder` (owned by root in the image) named `name`, and adds
 /// it to the store. The same folder and settings give the same image. Blocks; answers the image id.
-pub fn from_folder(store: &ImageStore, folder: &Path, name: &Reference, run: RunConfig) -> Result<String, ImageError> {
+pub fn from_folder(
+    store: &ImageStore,
+    folder: &Path,
+    name: &Reference,
+    run: RunConfig,
+) -> Result<String, ImageError> {
     let failed = |error| ImageError::io(format!("read {}", folder.display()))(error);
     let path = store.temporary();
     let file = File::options().create_new(true).read(true).write(true).open(&path).map_err(failed)?;

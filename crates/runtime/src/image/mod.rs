@@ -11,3 +11,4 @@ pub use reference::{Reference, ReferenceError};
 pub(crate) use store::write_atomically;
 pub use store::{Image, ImageError, ImageRecord, ImageStore};
 pub use unpack::{UnpackError, Unpacked, decompress, unpack};
+pub(crate) use unpack::{digest_of, hex};

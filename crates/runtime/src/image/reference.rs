@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn names_are_normalised() {
-        let check = |text: &str, full: &str| assert_eq!(Reference::parse(text).unwrap().to_string(), full, "{text}");
+        let check =
+            |text: &str, full: &str| assert_eq!(Reference::parse(text).unwrap().to_string(), full, "{text}");
         check("busybox", "docker.io/library/busybox:latest");
         check("busybox:1.36", "docker.io/library/busybox:1.36");
         check("me/app", "docker.io/me/app:latest");

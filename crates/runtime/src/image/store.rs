@@ -154,7 +154,12 @@ impl ImageStore {
 
     /// Unpacks a layer (compressed or not) on top of `below` (chain ids, bottom first). Its uncompressed
     /// digest must be `diff_id`. Blocks; answers the new chain id.
-    pub fn add_layer(&self, below: &[String], diff_id: &str, stream: impl Read) -> Result<String, ImageError> {
+    pub fn add_layer(
+        &self,
+        below: &[String],
+        diff_id: &str,
+        stream: impl Read,
+    ) -> Result<String, ImageError> {
         let chain = chain_id(below.last().map(String::as_str), diff_id);
         if self.has_layer(&chain) {
             return Ok(chain);
@@ -230,12 +235,17 @@ impl ImageStore {
 
     fn save(&self, index: &Index) -> Result<(), ImageError> {
         let bytes = serde_json::to_vec(index).map_err(|error| ImageError::Invalid(error.to_string()))?;
-        write_atomically(&self.root.join("index.json"), &bytes).map_err(ImageError::io("write the image index"))
+        write_atomically(&self.root.join("index.json"), &bytes)
+            .map_err(ImageError::io("write the image index"))
     }
 
     fn load(&self, id: &str, record: &ImageRecord) -> Option<Image> {
         let config = fs::read(self.config_path(id)).ok()?;
-        Some(Image { id: id.to_owned(), record: record.clone(), config: serde_json::from_slice(&config).ok()? })
+        Some(Image {
+            id: id.to_owned(),
+            record: record.clone(),
+            config: serde_json::from_slice(&config).ok()?,
+        })
     }
 
     /// Finds an image by name, name and digest, id, or the beginning of an id (4 digits or more).
@@ -247,11 +257,15 @@ impl ImageStore {
         };
         let found = match name {
             _ if is_digest(name) => by(&|id, _| id == name),
-            _ => Reference::parse(name).ok().and_then(|reference| match (&reference.digest, &reference.tag) {
-                (Some(digest), _) => by(&|_, r| r.digests.contains(&format!("{}@{digest}", reference.name()))),
-                (_, Some(tag)) => by(&|_, r| r.tags.contains(&format!("{}:{tag}", reference.name()))),
-                _ => None,
-            }),
+            _ => {
+                Reference::parse(name).ok().and_then(|reference| match (&reference.digest, &reference.tag) {
+                    (Some(digest), _) => {
+                        by(&|_, r| r.digests.contains(&format!("{}@{digest}", reference.name())))
+                    }
+                    (_, Some(tag)) => by(&|_, r| r.tags.contains(&format!("{}:{tag}", reference.name()))),
+                    _ => None,
+                })
+            }
         };
         let is_id_prefix = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
         let found = found.or_else(|| match is_id_prefix {
@@ -309,8 +323,12 @@ impl ImageStore {
         let held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let mut index = self.index();
         let used: BTreeSet<&String> = index.images.values().flat_map(|record| &record.chain).collect();
-        let unused: Vec<String> =
-            index.layers.keys().filter(|layer| !used.contains(layer) && !held.contains_key(*layer)).cloned().collect();
+        let unused: Vec<String> = index
+            .layers
+            .keys()
+            .filter(|layer| !used.contains(layer) && !held.contains_key(*layer))
+            .cloned()
+            .collect();
         let mut trash = Vec::new();
         for layer in unused {
             let dir = self.layer_dir(&layer);

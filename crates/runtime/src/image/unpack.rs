@@ -79,7 +79,9 @@ pub fn decompress<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + '
     let (gzip, zstd) = (is(&[0x1f, 0x8b]), is(&[0x28, 0xb5, 0x2f, 0xfd]));
     let whole = io::Cursor::new(magic).chain(stream);
     Ok(match (gzip, zstd) {
-        (true, _) => Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(128 << 10, whole))),
+        (true, _) => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(128 << 10, whole)))
+        }
         (_, true) => Box::new(zstd::Decoder::new(whole)?),
         _ => Box::new(io::BufReader::with_capacity(128 << 10, whole)),
     })
@@ -102,7 +104,9 @@ pub fn unpack(stream: impl Read, dir: &Path, lower: &[PathBuf]) -> Result<Unpack
     }
     // Contents change a directory's time, so times come last, inner ones first.
     for (path, times) in layer.times.iter().rev() {
-        if let Ok(fd) = layer.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        if let Ok(fd) =
+            layer.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+        {
             let _ = rustix::fs::futimens(fd, times);
         }
     }
@@ -131,7 +135,10 @@ struct Meta {
 
 impl Layer {
     fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
-        let clean: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect();
+        let clean: PathBuf = path
+            .components()
+            .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
+            .collect();
         if clean.components().any(|part| matches!(part, Component::ParentDir)) {
             return Err(invalid("a path with `..`"));
         }
@@ -176,7 +183,8 @@ impl Layer {
                 return Ok(());
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(rustix::fs::openat(parent, &name, flags, Mode::from(0o600))?);
                 self.size += io::copy(entry, &mut file)?;
                 rustix::fs::fchown(&file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
@@ -189,7 +197,10 @@ impl Layer {
             }
             EntryType::Link => {
                 let target = entry.link_name()?.ok_or_else(|| invalid("a link to nothing"))?.into_owned();
-                let target: PathBuf = target.components().filter(|p| !matches!(p, Component::RootDir | Component::CurDir)).collect();
+                let target: PathBuf = target
+                    .components()
+                    .filter(|p| !matches!(p, Component::RootDir | Component::CurDir))
+                    .collect();
                 let target_name = target.file_name().ok_or_else(|| invalid("a link to nothing"))?;
                 let dir = self.root.open_dir(target.parent().unwrap_or(Path::new("")))?;
                 rustix::fs::linkat(&dir, target_name, parent, &name, AtFlags::empty())?;
@@ -202,7 +213,8 @@ impl Layer {
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let header = entry.header();
                 let number = |n: io::Result<Option<u32>>| n.map(|n| n.unwrap_or(0));
-                let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
+                let device =
+                    rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
                 let file_type = match kind {
                     EntryType::Char => FileType::CharacterDevice,
                     EntryType::Block => FileType::BlockDevice,
@@ -224,7 +236,13 @@ impl Layer {
         let fd = self.root.make_dirs(path, |dir, name, so_far| {
             rustix::fs::mkdirat(dir, name, Mode::from(0o755))?;
             if let Some(stat) = lower_directory(lower, so_far) {
-                rustix::fs::chownat(dir, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+                rustix::fs::chownat(
+                    dir,
+                    name,
+                    Some(Uid::from_raw(stat.st_uid)),
+                    Some(Gid::from_raw(stat.st_gid)),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
                 rustix::fs::chmodat(dir, name, Mode::from(stat.st_mode & 0o7777), AtFlags::empty())?;
             }
             Ok(())
@@ -245,7 +263,8 @@ impl Layer {
     }
 
     fn finish_dir(&mut self, path: &Path, meta: &Meta) -> io::Result<()> {
-        let fd = self.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+        let fd =
+            self.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
         rustix::fs::fchown(&fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
         rustix::fs::fchmod(&fd, meta.mode)?;
         for (name, value) in &meta.xattrs {
@@ -255,9 +274,21 @@ impl Layer {
         Ok(())
     }
 
-    fn finish_node(&self, parent: BorrowedFd<'_>, name: &OsStr, meta: &Meta, symlink: bool) -> io::Result<()> {
+    fn finish_node(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        meta: &Meta,
+        symlink: bool,
+    ) -> io::Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent, name, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)), nofollow)?;
+        rustix::fs::chownat(
+            parent,
+            name,
+            Some(Uid::from_raw(meta.uid)),
+            Some(Gid::from_raw(meta.gid)),
+            nofollow,
+        )?;
         if !symlink {
             rustix::fs::chmodat(parent, name, meta.mode, AtFlags::empty())?;
         }
@@ -275,7 +306,10 @@ impl Meta {
         if let Some(extensions) = entry.pax_extensions()? {
             for extension in extensions {
                 let extension = extension?;
-                pax.insert(String::from_utf8_lossy(extension.key_bytes()).into_owned(), extension.value_bytes().to_vec());
+                pax.insert(
+                    String::from_utf8_lossy(extension.key_bytes()).into_owned(),
+                    extension.value_bytes().to_vec(),
+                );
             }
         }
         let text = |key: &str| pax.get(key).and_then(|value| std::str::from_utf8(value).ok());

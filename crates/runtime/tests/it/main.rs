@@ -1,3 +1,6 @@
-//! The runtime's integration tests.
+//! The runtime's integration tests: real containers, each test with its own directories, cgroup parent and
+//! namespaces. They need root and skip with a word without.
 
 mod cri_socket;
+mod life;
+mod world;

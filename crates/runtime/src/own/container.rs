@@ -1,0 +1,710 @@
+//! Containers: created as an overlay and a configuration, started by a helper as a child of the pod's shim.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kernel::cgroup::{Cgroup, CgroupError, Limits};
+use kernel::rootdir::RootDir;
+use prost::Message;
+use tokio::sync::watch;
+
+use super::lifecycle::{Inner, new_id, warn_on_error};
+use super::sandbox::{chain, hostname, remove_dir};
+use super::spec::{self, HostDevice, Input};
+use super::state::{self, Container, ContainerState, Phase, Sandbox, lock};
+use super::users::{self, Wanted};
+use super::{filter, mounts};
+use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
+use crate::cri::{self, Error};
+use crate::image::Image;
+use crate::shim::{Exit, ShimError};
+
+/// As containerd: the container never ran.
+const START_ERROR: (i32, &str) = (128, "StartError");
+
+fn at<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |error| Error::unknown(format!("{}: {error}", path.display()))
+}
+
+impl Inner {
+    pub async fn create_container(
+        self: &Arc<Self>,
+        request: v1::CreateContainerRequest,
+    ) -> cri::Result<String> {
+        let sandbox = self.ready_sandbox(&request.pod_sandbox_id)?;
+        let config = request.config.ok_or_else(|| Error::invalid("container config is missing"))?;
+        let metadata = config
+            .metadata
+            .clone()
+            .ok_or_else(|| Error::invalid("container config must include metadata"))?;
+        let image = self.image_for(&config)?;
+        let id = new_id()?;
+        let dir = self.config.root.join("containers").join(&id);
+        let log_path = match (sandbox.config.log_directory.as_str(), config.log_path.as_str()) {
+            ("", _) | (_, "") => String::new(),
+            (dir, path) => Path::new(dir).join(path).to_string_lossy().into_owned(),
+        };
+        let state = ContainerState {
+            created_at: state::now(),
+            image_id: image.id.clone(),
+            image_ref: image.reference(),
+            chain: image.record.chain.clone(),
+            log_path,
+            stop_signal: image.config.config.stop_signal.clone(),
+            cgroup: Path::new(sandbox.cgroup_parent())
+                .join(&id)
+                .to_string_lossy()
+                .trim_start_matches('/')
+                .to_owned(),
+            ..ContainerState::default()
+        };
+        let container = Arc::new(Container {
+            run: self.container_run(&id),
+            id: id.clone(),
+            config,
+            sandbox_id: sandbox.id.clone(),
+            dir,
+            busy: Default::default(),
+            state: Mutex::new(state),
+            ended: watch::channel(false).0,
+        });
+        {
+            let mut all = lock(&self.containers);
+            let same = |other: &&Arc<Container>| {
+                other.sandbox_id == sandbox.id && other.config.metadata.as_ref() == Some(&metadata)
+            };
+            if let Some(other) = all.values().find(same) {
+                let name = format!("{}_{}_{}", metadata.name, sandbox.metadata().name, metadata.attempt);
+                let text = format!(
+                    "failed to reserve container name {name:?}: name {name:?} is reserved for {:?}",
+                    other.id
+                );
+                return Err(Error::unknown(text));
+            }
+            all.insert(id.clone(), Arc::clone(&container));
+        }
+        self.images.hold(&image.record.chain);
+        match self.prepare(&sandbox, &container, &image) {
+            Ok(()) => {
+                self.tell(ContainerEventType::ContainerCreatedEvent, &id, &sandbox.id);
+                Ok(id)
+            }
+            Err(error) => {
+                warn_on_error(self.discard(&container).await, "undo a container");
+                Err(Error { message: format!("failed to create container: {}", error.message), ..error })
+            }
+        }
+    }
+
+    fn image_for(&self, config: &v1::ContainerConfig) -> cri::Result<Image> {
+        let spec = config.image.clone().unwrap_or_default();
+        let found = self.images.find(&spec.image).or_else(|| self.images.find(&spec.user_specified_image));
+        found.ok_or_else(|| Error::not_found(format!("failed to resolve image {:?}: not found", spec.image)))
+    }
+
+    /// Mounts the root, finds out who runs, writes the configuration.
+    fn prepare(&self, sandbox: &Sandbox, container: &Container, image: &Image) -> cri::Result<()> {
+        let (upper, work, rootfs) =
+            (container.dir.join("upper"), container.dir.join("work"), container.rootfs());
+        for dir in [&container.dir, &upper, &work, &container.run, &rootfs] {
+            std::fs::create_dir_all(dir).map_err(at(dir))?;
+        }
+        state::save_config(&container.dir, &container.config).map_err(at(&container.dir))?;
+        std::fs::write(container.dir.join("sandbox"), &container.sandbox_id).map_err(at(&container.dir))?;
+        let lower = self.images.lower_dirs(&image.record.chain);
+        if lower.is_empty() {
+            return Err(Error::unknown(format!("image {} has no layers", image.id)));
+        }
+        mounts::overlay(&lower, Some((&upper, &work)), &rootfs).map_err(at(&rootfs))?;
+        let root = RootDir::open(&rootfs).map_err(at(&rootfs))?;
+        let security = container.security();
+        let user = users::resolve(
+            &root,
+            &Wanted {
+                image: &image.config.config.user,
+                uid: security.run_as_user.map(|v| v.value),
+                gid: security.run_as_group.map(|v| v.value),
+                name: &security.run_as_username,
+                groups: &security.supplemental_groups,
+                merge: security.supplemental_groups_policy() == v1::SupplementalGroupsPolicy::Merge,
+            },
+        )
+        .map_err(Error::unknown)?;
+        let image_mounts = self.image_mounts(container)?;
+        for mount in container.config.mounts.iter().filter(|m| m.image.is_none()) {
+            let source = Path::new(&mount.host_path);
+            if !source.exists() {
+                std::fs::create_dir_all(source).map_err(at(source))?;
+            }
+        }
+        let target = match security.namespace_options.as_ref() {
+            Some(options) if options.pid() == NamespaceMode::Target => {
+                self.target_pid(sandbox, &options.target_id)?
+            }
+            _ => None,
+        };
+        let devices = asked_devices(&container.config)?;
+        let state = container.state().clone();
+        let oci = spec::make(&Input {
+            container: &container.config,
+            sandbox: &sandbox.config,
+            image: &image.config.config,
+            user: &user,
+            rootfs: &rootfs,
+            cgroup: &format!("/{}", state.cgroup),
+            holder: sandbox.state().holder,
+            target,
+            sandbox_dir: &sandbox.run,
+            hostname: &hostname(sandbox),
+            unified_cgroups: self.hierarchy.is_unified(),
+            known_capabilities: &self.known_capabilities,
+            least_oom_score: self.least_oom_score,
+            host_devices: &if security.privileged {
+                host_devices(Path::new("/dev"), "/dev", 0)
+            } else {
+                Vec::new()
+            },
+            devices: &devices,
+            image_mounts: &image_mounts,
+        })
+        .map_err(Error::invalid)?;
+        let path = container.run.join("config.json");
+        std::fs::write(&path, oci.to_string()).map_err(at(&path))?;
+        let record = |state: &mut ContainerState| {
+            (state.uid, state.gid, state.groups) = (user.uid, user.gid, user.groups)
+        };
+        container.update(record).map_err(at(&container.dir))
+    }
+
+    fn target_pid(&self, sandbox: &Sandbox, id: &str) -> cri::Result<Option<i32>> {
+        let target = self.container(id)?;
+        let state = target.state();
+        Ok((target.sandbox_id == sandbox.id && state.phase == Phase::Running).then_some(state.pid))
+    }
+
+    /// Image volumes: read-only views of an image, or of a path in it.
+    fn image_mounts(&self, container: &Container) -> cri::Result<BTreeMap<usize, PathBuf>> {
+        let mut all = BTreeMap::new();
+        for (index, mount) in container.config.mounts.iter().enumerate() {
+            let Some(spec) = mount.image.as_ref().filter(|spec| !spec.image.is_empty()) else { continue };
+            let image = self.images.find(&spec.image);
+            let image =
+                image.ok_or_else(|| Error::not_found(format!("image volume {:?}: not found", spec.image)))?;
+            let place = container.run.join(format!("image-{index}"));
+            std::fs::create_dir_all(&place).map_err(at(&place))?;
+            let mut lower = self.images.lower_dirs(&image.record.chain);
+            if lower.len() == 1 {
+                // overlayfs wants two; an empty one costs nothing.
+                let empty = container.run.join("empty");
+                std::fs::create_dir_all(&empty).map_err(at(&empty))?;
+                lower.push(empty);
+            }
+            mounts::overlay(&lower, None, &place).map_err(at(&place))?;
+            let source = match mount.image_sub_path.as_str() {
+                "" => place,
+                sub => {
+                    let root = RootDir::open(&place).map_err(at(&place))?;
+                    let inside =
+                        root.open_at(Path::new(sub), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+                    let inside = inside
+                        .map_err(|error| Error::unknown(format!("image volume sub path {sub:?}: {error}")))?;
+                    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&inside));
+                    std::fs::read_link(link).map_err(at(&place))?
+                }
+            };
+            all.insert(index, source);
+        }
+        Ok(all)
+    }
+
+    pub async fn start_container(self: &Arc<Self>, id: &str) -> cri::Result<()> {
+        let container = self.container(id)?;
+        let sandbox = self.ready_sandbox(&container.sandbox_id)?;
+        let _busy = container.busy.lock().await;
+        let phase = container.state().phase;
+        if phase != Phase::Created {
+            let text = format!("container {:?} is in {} state", container.id, phase_of(phase).as_str_name());
+            return Err(Error::unknown(format!("failed to start container {:?}: {text}", container.id)));
+        }
+        let started = match self.launch(&sandbox, &container).await {
+            Ok(pid) => pid,
+            Err(error) => {
+                let message = format!("failed to start container {:?}: {error}", container.id);
+                let now = state::now();
+                let failed = |state: &mut ContainerState| {
+                    state.phase = Phase::Exited;
+                    (state.started_at, state.finished_at) = (now, now);
+                    (state.exit_code, state.reason) = (START_ERROR.0, START_ERROR.1.to_owned());
+                    state.message.clone_from(&message);
+                };
+                container.update(failed).map_err(at(&container.dir))?;
+                container.ended.send_replace(true);
+                self.clean_oci(&container).await;
+                self.tell(ContainerEventType::ContainerStoppedEvent, &container.id, &container.sandbox_id);
+                return Err(Error::unknown(message));
+            }
+        };
+        let recorded = container.update(|state| {
+            state.pid = started;
+            state.started_at = state::now();
+            // A very short one may have been recorded as ended already.
+            if state.phase == Phase::Created {
+                state.phase = Phase::Running;
+            } else {
+                state.started_at = state.started_at.min(state.finished_at);
+            }
+        });
+        recorded.map_err(at(&container.dir))?;
+        self.tell(ContainerEventType::ContainerStartedEvent, &container.id, &container.sandbox_id);
+        Ok(())
+    }
+
+    async fn launch(&self, sandbox: &Sandbox, container: &Container) -> Result<i32, String> {
+        let config = &container.config;
+        let log_path = container.state().log_path.clone();
+        if let Some(dir) = Path::new(&log_path).parent().filter(|_| !log_path.is_empty()) {
+            std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        }
+        let mut flags = String::new();
+        for (flag, set) in [('t', config.tty), ('i', config.stdin), ('o', config.stdin_once)] {
+            if set {
+                flags.push(flag);
+            }
+        }
+        let console =
+            if config.tty { sandbox.run.join(format!("{}.console", container.id)) } else { PathBuf::new() };
+        let argv = self.helper_command("create", &container.id, &container.run, &console);
+        let pid = self.shim(&sandbox.id).run(&container.id, true, &log_path, &flags, &argv, &[]).await;
+        pid.map_err(|error| chain(&error))
+    }
+
+    pub fn helper_command(&self, what: &str, id: &str, subject: &Path, console: &Path) -> Vec<String> {
+        let mut argv = self.config.helper.clone();
+        let root = self.oci_root();
+        argv.extend(
+            [what, &root.to_string_lossy(), id, &subject.to_string_lossy(), &console.to_string_lossy()]
+                .map(str::to_owned),
+        );
+        argv
+    }
+
+    /// Records the end of a container and clears away what held it.
+    pub async fn container_ended(self: &Arc<Self>, container: &Arc<Container>, exit: Exit) {
+        if container.state().phase == Phase::Exited {
+            return;
+        }
+        let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
+        let out_of_memory = exit.code == 137 && cgroup.usage().oom_kills > 0;
+        let reason = match exit.code {
+            _ if out_of_memory => "OOMKilled",
+            0 => "Completed",
+            255 if exit.at == 0 => "Unknown",
+            _ => "Error",
+        };
+        let recorded = container.update(|state| {
+            state.phase = Phase::Exited;
+            state.exit_code = exit.code;
+            state.finished_at = exit.at;
+            state.reason = reason.to_owned();
+            state.pid = 0;
+            if state.started_at == 0 {
+                state.started_at = exit.at;
+            }
+        });
+        warn_on_error(recorded, "record a container's end");
+        container.ended.send_replace(true);
+        self.tell(ContainerEventType::ContainerStoppedEvent, &container.id, &container.sandbox_id);
+        let (inner, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move { inner.clean_oci(&container).await });
+    }
+
+    /// Whatever is left running of an ended container, its cgroup, libcontainer's directory.
+    async fn clean_oci(&self, container: &Container) {
+        self.kill_cgroup(container).await;
+        let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
+        warn_on_error(remove_cgroup(&cgroup).await, "remove a container's cgroup");
+        warn_on_error(remove_dir(&self.oci_root().join(&container.id)), "remove a container's state");
+    }
+
+    /// Kills all processes of the container until there are none.
+    pub async fn kill_cgroup(&self, container: &Container) {
+        let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
+        for round in 0..200u64 {
+            if cgroup.processes().is_empty() {
+                return;
+            }
+            cgroup.kill();
+            tokio::time::sleep(Duration::from_millis(2 + round)).await;
+        }
+        tracing::warn!(container = container.id, "processes of an ended container can't be killed");
+    }
+
+    /// `timeout`: seconds of grace; 0: killed at once.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        timeout: i64,
+    ) -> cri::Result<()> {
+        let mut ended = container.ended.subscribe();
+        let _busy = container.busy.lock().await;
+        if container.state().phase != Phase::Running {
+            return Ok(());
+        }
+        let shim = self.shim(&container.sandbox_id);
+        if timeout > 0 {
+            self.send_signal(container, stop_signal(container)).await?;
+            let grace = Duration::from_secs(timeout.unsigned_abs());
+            if tokio::time::timeout(grace, ended.wait_for(|ended| *ended)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.send_signal(container, 9).await?;
+        let shares_pids =
+            container.security().namespace_options.is_some_and(|o| o.pid() != NamespaceMode::Container);
+        if shares_pids {
+            self.kill_cgroup(container).await;
+        }
+        let limit = Duration::from_secs(30);
+        match tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                drop(shim);
+                Err(Error::new(
+                    cri::Code::DeadlineExceeded,
+                    format!("container {:?} does not end after SIGKILL", container.id),
+                ))
+            }
+        }
+    }
+
+    async fn send_signal(&self, container: &Container, signal: i32) -> cri::Result<()> {
+        match self.shim(&container.sandbox_id).signal(&container.id, signal).await {
+            // Ended meanwhile, or the shim has gone, which `follow` notices.
+            Ok(()) | Err(ShimError::Gone(_)) => Ok(()),
+            Err(ShimError::Refused(text)) if text == "no such process" => Ok(()),
+            Err(error) => Err(Error::unknown(chain(&error))),
+        }
+    }
+
+    pub async fn remove_container(self: &Arc<Self>, container: &Arc<Container>) -> cri::Result<()> {
+        self.stop_container(container, 0).await?;
+        let _busy = container.busy.lock().await;
+        self.discard(container).await?;
+        self.tell(ContainerEventType::ContainerDeletedEvent, &container.id, &container.sandbox_id);
+        Ok(())
+    }
+
+    /// Takes everything of a container that does not run off this machine.
+    async fn discard(&self, container: &Container) -> cri::Result<()> {
+        let _ = self.shim(&container.sandbox_id).forget(&container.id).await;
+        self.clean_oci(container).await;
+        self.unmount_all(&container.run)?;
+        let _ = std::fs::remove_file(
+            self.sandbox_run(&container.sandbox_id).join(format!("{}.exit", container.id)),
+        );
+        for dir in [&container.run, &container.dir] {
+            remove_dir(dir).map_err(at(dir))?;
+        }
+        let chain = container.state().chain.clone();
+        if lock(&self.containers).remove(&container.id).is_some() {
+            self.images.release(&chain);
+        }
+        Ok(())
+    }
+
+    fn unmount_all(&self, run: &Path) -> cri::Result<()> {
+        for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name == "rootfs" || name.starts_with("image-") {
+                mounts::unmount(&entry.path()).map_err(|error| at(&entry.path())(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A crash left a container whose state was never written.
+    pub async fn remove_leftovers(&self, id: &str) {
+        let run = self.container_run(id);
+        warn_on_error(self.unmount_all(&run), "unmount");
+        for dir in [run, self.config.root.join("containers").join(id), self.oci_root().join(id)] {
+            warn_on_error(remove_dir(&dir), "remove an unfinished container");
+        }
+    }
+
+    pub fn update_resources(
+        &self,
+        container: &Container,
+        wanted: v1::LinuxContainerResources,
+    ) -> cri::Result<()> {
+        let mut merged = container.resources();
+        merge(&mut merged, &wanted);
+        if container.state().phase == Phase::Running {
+            let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
+            cgroup
+                .set(&limits(&wanted))
+                .map_err(|error| Error::unknown(format!("failed to update resources: {}", chain(&error))))?;
+        } else if container.state().phase == Phase::Exited {
+            return Err(Error::unknown(format!("container {:?} is not running", container.id)));
+        }
+        container.update(|state| state.resources = Some(merged.encode_to_vec())).map_err(at(&container.dir))
+    }
+
+    pub fn container_status(&self, container: &Container) -> v1::ContainerStatus {
+        let state = container.state().clone();
+        let user = v1::LinuxContainerUser {
+            uid: state.uid.into(),
+            gid: state.gid.into(),
+            supplemental_groups: state.groups.iter().map(|gid| i64::from(*gid)).collect(),
+        };
+        v1::ContainerStatus {
+            id: container.id.clone(),
+            metadata: container.config.metadata.clone(),
+            state: phase_of(state.phase) as i32,
+            created_at: state.created_at,
+            started_at: state.started_at,
+            finished_at: state.finished_at,
+            exit_code: state.exit_code,
+            image: container.config.image.clone(),
+            image_ref: state.image_ref,
+            reason: state.reason,
+            message: state.message,
+            labels: container.config.labels.clone(),
+            annotations: container.config.annotations.clone(),
+            mounts: container.config.mounts.clone(),
+            log_path: state.log_path,
+            resources: Some(v1::ContainerResources { linux: Some(container.resources()) }),
+            image_id: state.image_id,
+            user: Some(v1::ContainerUser { linux: Some(user) }),
+            stop_signal: cri_signal(stop_signal(container)) as i32,
+        }
+    }
+
+    pub fn list_containers(&self, wanted: Option<v1::ContainerFilter>) -> Vec<v1::Container> {
+        let wanted = wanted.unwrap_or_default();
+        let all: Vec<Arc<Container>> = lock(&self.containers).values().cloned().collect();
+        all.iter()
+            .filter(|c| {
+                filter::id_matches(&c.id, &wanted.id)
+                    && filter::id_matches(&c.sandbox_id, &wanted.pod_sandbox_id)
+            })
+            .filter(|c| wanted.state.as_ref().is_none_or(|s| s.state == phase_of(c.state().phase) as i32))
+            .filter(|c| filter::labels_match(&c.config.labels, &wanted.label_selector))
+            .map(|c| {
+                let state = c.state();
+                v1::Container {
+                    id: c.id.clone(),
+                    pod_sandbox_id: c.sandbox_id.clone(),
+                    metadata: c.config.metadata.clone(),
+                    image: c.config.image.clone(),
+                    image_ref: state.image_ref.clone(),
+                    state: phase_of(state.phase) as i32,
+                    created_at: state.created_at,
+                    labels: c.config.labels.clone(),
+                    annotations: c.config.annotations.clone(),
+                    image_id: state.image_id.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// A cgroup is busy for a moment after its last process has ended.
+pub(super) async fn remove_cgroup(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    let mut last = Ok(());
+    for round in 0..50u64 {
+        last = cgroup.remove();
+        if last.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1 + round)).await;
+    }
+    last
+}
+
+pub(super) fn phase_of(phase: Phase) -> v1::ContainerState {
+    match phase {
+        Phase::Created => v1::ContainerState::ContainerCreated,
+        Phase::Running => v1::ContainerState::ContainerRunning,
+        Phase::Exited => v1::ContainerState::ContainerExited,
+    }
+}
+
+/// Set values replace, unset ones stay.
+fn merge(into: &mut v1::LinuxContainerResources, from: &v1::LinuxContainerResources) {
+    let number = |into: &mut i64, from: i64| {
+        if from != 0 {
+            *into = from;
+        }
+    };
+    number(&mut into.cpu_period, from.cpu_period);
+    number(&mut into.cpu_quota, from.cpu_quota);
+    number(&mut into.cpu_shares, from.cpu_shares);
+    number(&mut into.memory_limit_in_bytes, from.memory_limit_in_bytes);
+    number(&mut into.memory_swap_limit_in_bytes, from.memory_swap_limit_in_bytes);
+    number(&mut into.oom_score_adj, from.oom_score_adj);
+    for (into, from) in
+        [(&mut into.cpuset_cpus, &from.cpuset_cpus), (&mut into.cpuset_mems, &from.cpuset_mems)]
+    {
+        if !from.is_empty() {
+            into.clone_from(from);
+        }
+    }
+    into.unified.extend(from.unified.clone());
+}
+
+fn limits(wanted: &v1::LinuxContainerResources) -> Limits {
+    let set = |value: i64| (value != 0).then_some(value);
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    let text = |value: &String| (!value.is_empty()).then(|| value.clone());
+    Limits {
+        cpu_shares: positive(wanted.cpu_shares),
+        cpu_quota: set(wanted.cpu_quota),
+        cpu_period: positive(wanted.cpu_period),
+        cpuset_cpus: text(&wanted.cpuset_cpus),
+        cpuset_mems: text(&wanted.cpuset_mems),
+        memory: set(wanted.memory_limit_in_bytes),
+        memory_and_swap: set(wanted.memory_swap_limit_in_bytes),
+        pids: None,
+        hugepages: Vec::new(),
+        unified: wanted.unified.clone(),
+    }
+}
+
+/// By number from the pod, else by name from the image, else SIGTERM.
+fn stop_signal(container: &Container) -> i32 {
+    let wanted = container.config.stop_signal();
+    if wanted != v1::Signal::RuntimeDefault {
+        return signal_number(wanted.as_str_name()).unwrap_or(15);
+    }
+    let name = container.state().stop_signal.to_uppercase();
+    let name =
+        if name.starts_with("SIG") || name.parse::<i32>().is_ok() { name } else { format!("SIG{name}") };
+    signal_number(&name).unwrap_or(15)
+}
+
+/// Linux's number of `SIGTERM`, `SIGRTMIN+3`, `SIGRTMINPLUS3` or `15`.
+fn signal_number(name: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = name.strip_prefix("SIG")?;
+    let offset = |rest: &str, word: char, spelled: &str| match rest {
+        "" => Some(0),
+        rest => rest.strip_prefix(word).or_else(|| rest.strip_prefix(spelled))?.parse::<i32>().ok(),
+    };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return Some(34 + offset(rest, '+', "PLUS")?).filter(|n| *n <= 64);
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return Some(64 - offset(rest, '-', "MINUS")?).filter(|n| *n >= 34);
+    }
+    let name = match name {
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        "POLL" => "IO",
+        other => other,
+    };
+    NAMES.iter().position(|have| *have == name).and_then(|at| i32::try_from(at + 1).ok())
+}
+
+fn cri_signal(number: i32) -> v1::Signal {
+    let all = (1..=65).filter_map(|value| v1::Signal::try_from(value).ok());
+    let mut fitting = all.filter(|signal| signal_number(signal.as_str_name()) == Some(number));
+    fitting.next().unwrap_or(v1::Signal::RuntimeDefault)
+}
+
+/// The devices a container asks for by path; a directory stands for all below it.
+fn asked_devices(config: &v1::ContainerConfig) -> cri::Result<Vec<HostDevice>> {
+    let mut all = Vec::new();
+    for device in &config.devices {
+        let host = std::fs::canonicalize(&device.host_path).map_err(|error| {
+            Error::unknown(format!("error gathering device information for {:?}: {error}", device.host_path))
+        })?;
+        let found = if host.is_dir() {
+            host_devices(&host, &device.container_path, 0)
+        } else {
+            host_device(&host, &device.container_path).into_iter().collect()
+        };
+        if found.is_empty() {
+            return Err(Error::unknown(format!("{:?} is not a device node", device.host_path)));
+        }
+        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        all.extend(found.into_iter().map(|d| HostDevice { access: access.to_owned(), ..d }));
+    }
+    Ok(all)
+}
+
+fn host_device(path: &Path, inside: &str) -> Option<HostDevice> {
+    let meta = std::fs::metadata(path).ok()?;
+    let kind = match meta.file_type() {
+        kind if kind.is_char_device() => 'c',
+        kind if kind.is_block_device() => 'b',
+        _ => return None,
+    };
+    Some(HostDevice {
+        path: inside.to_owned(),
+        kind,
+        major: rustix::fs::major(meta.rdev()),
+        minor: rustix::fs::minor(meta.rdev()),
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        access: "rwm".to_owned(),
+    })
+}
+
+/// All device nodes below `dir`, except what a container has of its own.
+fn host_devices(dir: &Path, inside: &str, depth: u32) -> Vec<HostDevice> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(kind) = entry.file_type() else { continue };
+        if matches!(
+            name.as_str(),
+            "pts" | "shm" | "fd" | "mqueue" | "console" | "ptmx" | ".lxc" | ".lxd-mounts"
+        ) {
+            continue;
+        }
+        let inside = format!("{inside}/{name}");
+        if kind.is_dir() && depth < 4 {
+            all.extend(host_devices(&entry.path(), &inside, depth + 1));
+        } else if kind.is_char_device() || kind.is_block_device() {
+            all.extend(host_device(&entry.path(), &inside));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_numbers() {
+        for (name, number) in [
+            ("SIGTERM", 15),
+            ("SIGKILL", 9),
+            ("SIGRTMIN+3", 37),
+            ("SIGRTMINPLUS3", 37),
+            ("SIGRTMAXMINUS1", 63),
+            ("15", 15),
+            ("SIGPOLL", 29),
+        ] {
+            assert_eq!(signal_number(name), Some(number), "{name}");
+        }
+        for bad in ["", "TERM", "SIGNONE", "0", "99", "SIGRTMIN+x"] {
+            assert_eq!(signal_number(bad), None, "{bad}");
+        }
+        assert_eq!(cri_signal(15), v1::Signal::Sigterm);
+    }
+}
