@@ -109,3 +109,23 @@ pub(crate) fn or_none(text: &str) -> Value {
 pub(crate) fn number(obj: &Value, field: &str) -> Value {
     obj.int(field).unwrap_or(0).into()
 }
+
+/// A label selector as clients write it in a query: "" if it is empty, `<invalid>` if it is bad.
+pub(crate) fn query(selector: &Value) -> String {
+    match self::selector(selector).as_str() {
+        "<none>" => String::new(),
+        "<error>" => "<invalid>".into(),
+        text => text.into(),
+    }
+}
+
+/// The first three, and how many more there are; `<unset>` for none.
+pub(crate) fn more(items: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = items.collect();
+    let list = all.iter().take(3).cloned().collect::<Vec<_>>().join(",");
+    match all.len() {
+        n if n > 3 => format!("{list} + {} more...", n - 3),
+        _ if list.is_empty() => "<unset>".into(),
+        _ => list,
+    }
+}

@@ -9,6 +9,7 @@ mod godiff;
 mod gojson;
 mod gostruct;
 mod image;
+mod intstr;
 mod ip;
 pub mod names;
 pub mod objectmeta;
@@ -18,6 +19,12 @@ mod registry;
 mod signer;
 mod strategy;
 
+mod apps;
+mod coordination;
 mod core;
+mod discovery;
+mod rbac;
+
+pub use core::service_ips;
 
 pub use strategy::{Column, Columns, Context, Strategy, User, strategy};

@@ -163,35 +163,36 @@ fn owners(owners: &[Value], at: &Path, errors: &mut ErrorList) {
             }
         }
         if (group, version, kind) == ("", "v1", "Event") {
-            errors.invalid(at, owner_value(owner), "/v1, Kind=Event is disallowed from being an owner");
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.invalid_shown(at, owner_shown(owner), detail);
         }
         if owner.flag("controller") == Some(true) {
             let this = format!("{kind}/{name}");
             if controller.is_empty() {
                 controller = this;
             } else {
-                let all: Vec<Value> = owners.iter().map(owner_value).collect();
+                let all: Vec<String> = owners.iter().map(owner_shown).collect();
                 let detail = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {controller} and {this}"
                 );
-                errors.invalid(at, all, detail);
+                errors.invalid_shown(at, format!("[{}]", all.join(",")), &detail);
             }
         }
     }
 }
 
-/// In the order of upstream's JSON.
-fn owner_value(owner: &Value) -> Value {
-    let mut out = serde_json::Map::new();
+/// As upstream shows it, in the order of its struct.
+fn owner_shown(owner: &Value) -> String {
+    let mut parts = Vec::new();
     for field in ["apiVersion", "kind", "name", "uid"] {
-        out.insert(field.into(), owner.text(field).into());
+        parts.push(format!("\"{field}\":{}", Value::from(owner.text(field))));
     }
     for field in ["controller", "blockOwnerDeletion"] {
         if owner.has(field) {
-            out.insert(field.into(), owner.at(field).clone());
+            parts.push(format!("\"{field}\":{}", owner.at(field)));
         }
     }
-    Value::Object(out)
+    format!("{{{}}}", parts.join(","))
 }
 
 fn finalizers(finalizers: &[Value], at: &Path, errors: &mut ErrorList) {

@@ -86,6 +86,18 @@ pub(crate) fn fill(list: &mut Value, name: &str, from: &Value) {
     }
 }
 
+/// Rounds the quantities of a resource list up to thousandths.
+pub(crate) fn round_up(obj: &mut Value, name: &str) {
+    const MILLI: i128 = ONE / 1000;
+    let Some(list) = obj.child_if(name).and_then(Value::as_object_mut) else { return };
+    for quantity in list.values_mut() {
+        let exact = of(quantity);
+        if exact % MILLI != 0 {
+            *quantity = format((exact.div_euclid(MILLI) + 1) * MILLI, false).into();
+        }
+    }
+}
+
 /// The canonical text of a quantity: with powers of two if asked for and it divides.
 pub(crate) fn format(value: i128, binary: bool) -> String {
     if value == 0 {

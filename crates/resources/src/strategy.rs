@@ -55,6 +55,9 @@ pub type Column = (&'static str, &'static str, &'static str, i32, &'static str);
 /// Objects come decoded and pruned by schema, in the API version of the request. Every function looks at
 /// [`Context::subresource`] where subresources differ.
 ///
+/// After `default` and `prepare_*` the generic part brings the object into canonical form by schema
+/// ([`machinery::schema::normalize`]): strategies leave out zero values that upstream writes, such as counts in a status.
+///
 /// On create: `default`, (admission), `prepare_create`, `validate`, and if that found nothing
 /// [`crate::objectmeta::validate_generic`] with [`crate::names::path_segment`]; then `warnings`. `prepare_create` also wipes
 /// the status and sets `metadata.generation` where the kind has these; `validate` includes the metadata, in upstream's

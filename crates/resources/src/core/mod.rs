@@ -1,9 +1,17 @@
 //! The core group.
 
+pub(crate) mod binding;
 pub(crate) mod configmap;
+pub(crate) mod endpoints;
+pub(crate) mod event;
 pub(crate) mod namespace;
+pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod podtemplate;
+pub(crate) mod replicationcontroller;
 pub(crate) mod secret;
+pub(crate) mod service;
+pub mod service_ips;
 pub(crate) mod serviceaccount;
 
 /// Bytes behind a base64 text.

@@ -11,7 +11,10 @@ use crate::{Context, Strategy, check, ip};
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "",
     kind: "Pod",
-    default: |pod, _| defaults::pod(pod),
+    default: |pod, _| {
+        defaults::pod(pod);
+        pod_ips(pod);
+    },
     prepare_create,
     prepare_update,
     validate: |pod, context| spec::create(pod, Options::pod(context)),
@@ -48,6 +51,18 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     ],
     ..Strategy::BASE
 };
+
+/// `podIP` is the first of `podIPs`; where they differ it wins, as for clients that know only it.
+fn pod_ips(pod: &mut Value) {
+    let Some(status) = pod.child_if("status") else { return };
+    let first = status.list("podIPs").first().map_or("", |ip| ip.text("ip")).to_owned();
+    let one = status.text("podIP").to_owned();
+    if !one.is_empty() && one != first {
+        status.set("podIPs", json!([{"ip": one}]));
+    } else if one.is_empty() && !first.is_empty() {
+        status.set("podIP", first);
+    }
+}
 
 fn prepare_create(pod: &mut Value, _: &Context) {
     pod.child("metadata").set("generation", 1);

@@ -63,6 +63,10 @@ pub(crate) fn spec(spec: &mut Value) {
     for volume in spec.list_mut("volumes") {
         self::volume(volume);
     }
+    quantity::round_up(spec, "overhead");
+    if let Some(resources) = spec.child_if("resources") {
+        requirements(resources);
+    }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.list_mut(list) {
             self::container(container);
@@ -84,8 +88,14 @@ fn service_account(spec: &mut Value) {
     }
 }
 
+/// Quantities finer than thousandths are rounded up.
+fn requirements(resources: &mut Value) {
+    quantity::round_up(resources, "limits");
+    quantity::round_up(resources, "requests");
+}
+
 fn container(container: &mut Value) {
-    container.child("resources");
+    requirements(container.child("resources"));
     if container.text("imagePullPolicy").is_empty() {
         container.set("imagePullPolicy", pull_policy(container.text("image")));
     }

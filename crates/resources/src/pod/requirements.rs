@@ -179,7 +179,7 @@ fn huge_page_value(name: &str, value: &Value, at: &Path, errors: &mut ErrorList)
     });
     if !divides {
         let shown = value.as_str().unwrap_or("");
-        let detail = format!("{shown} is not positive integer multiple of {size}");
+        let detail = format!("{shown} is not positive integer multiple of {name}");
         errors.invalid(at, value.clone(), detail);
     }
     true

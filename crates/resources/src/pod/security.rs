@@ -49,7 +49,8 @@ pub(crate) fn pod(spec: &Value, at: &Path, errors: &mut ErrorList) {
         );
     }
     if context.has("seLinuxChangePolicy") {
-        let supported = ["MountOption", "Recursive"];
+        // `MountOption` comes with a gate that is off
+        let supported = ["Recursive"];
         errors.one_of(&at.child("seLinuxChangePolicy"), context.text("seLinuxChangePolicy"), &supported);
     }
 }

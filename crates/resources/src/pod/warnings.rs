@@ -31,6 +31,11 @@ pub(crate) fn node_label(key: &str) -> Option<&'static str> {
         }
         "beta.kubernetes.io/os" => "deprecated since v1.14; use \"kubernetes.io/os\" instead",
         "beta.kubernetes.io/arch" => "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
+        "app.kubernetes.io/created-by" => "deprecated since v1.9",
+        "scheduler.alpha.kubernetes.io/preferAvoidPods" => {
+            "deprecated since v1.22; use Taints and Tolerations instead"
+        }
+        "node-role.kubernetes.io/master" => "use \"node-role.kubernetes.io/control-plane\" instead",
         _ => return None,
     })
 }
@@ -49,11 +54,7 @@ pub(crate) fn node_selector_term(term: &Value, check_values: bool, at: &Path, ou
         for (j, value) in expression.list("values").iter().enumerate() {
             let value = value.as_str().unwrap_or("");
             for message in names::label_value(value) {
-                out.push(format!(
-                    "{}: {} is invalid, {message}",
-                    at.child("values").index(j),
-                    go_quote(value)
-                ));
+                out.push(format!("{}: {} is invalid, {message}", at.child("values").index(j), value));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use machinery::codec::json::Document;
 use machinery::schema;
 use machinery::{Get, GroupKind, GroupVersionKind, Status, Value, json};
-use resources::{Context, User, names, objectmeta, strategy};
+use resources::{Context, User, names, objectmeta, service_ips, strategy};
 
 /// At least so many of the compared answers must be equal, in percent.
 const WANTED: f64 = 50.0;
@@ -235,7 +235,11 @@ impl World {
         meta.set("uid", "<uid>");
         (strategy.default)(&mut obj, &context);
         admit(&mut obj, target);
+        if let Some(failure) = allocate(&mut obj, None, target) {
+            return Some(finish(obj, failure, Vec::new(), target));
+        }
         (strategy.prepare_create)(&mut obj, &context);
+        schema::normalize(schema::of_kind(&target.gvk)?, &mut obj);
         let good_ns = meta_with_namespace(&obj);
         let mut errors = (strategy.validate)(&good_ns, &context);
         if errors.is_empty() {
@@ -278,7 +282,13 @@ impl World {
             }
         }
         (strategy.default)(&mut new, &context);
+        if target.subresource.is_empty()
+            && let Some(failure) = allocate(&mut new, Some(&old), target)
+        {
+            return Some(finish(new, failure, Vec::new(), target));
+        }
         (strategy.prepare_update)(&mut new, &old, &context);
+        schema::normalize(schema::of_kind(&target.gvk)?, &mut new);
         let meta = new.child("metadata");
         meta.set_default("uid", before.text("uid"));
         for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"]
@@ -370,6 +380,34 @@ fn admit(obj: &mut Value, target: &Target) {
     }
     spec.set_default("preemptionPolicy", "PreemptLowerPriority");
     spec.set_default("priority", 0);
+}
+
+/// Gives addresses and ports to Services.
+fn allocate(obj: &mut Value, old: Option<&Value>, target: &Target) -> Option<machinery::field::ErrorList> {
+    if target.gvk.kind != "Service" || target.gvk.group != "" {
+        return None;
+    }
+    if let Some(old) = old {
+        service_ips::patch_from_old(obj, old);
+    }
+    service_ips::normalize(obj, old);
+    let errors = service_ips::init_families(obj, old, &["IPv4"]);
+    if !errors.is_empty() {
+        return Some(errors);
+    }
+    let spec = obj.child("spec");
+    let kind = spec.text("type").to_owned();
+    if kind != "ExternalName" && spec.text("clusterIP").is_empty() {
+        spec.set("clusterIP", "10.96.9.9");
+        spec.set("clusterIPs", json!(["10.96.9.9"]));
+    }
+    if kind == "LoadBalancer"
+        && spec.text("externalTrafficPolicy") == "Local"
+        && spec.int("healthCheckNodePort").unwrap_or(0) == 0
+    {
+        spec.set("healthCheckNodePort", 30000);
+    }
+    None
 }
 
 fn pick(body: &Value, path: &str) -> Option<Value> {
