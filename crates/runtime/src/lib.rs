@@ -14,6 +14,7 @@ pub mod image;
 pub mod network;
 mod own;
 mod shim;
+mod streaming;
 
 pub use helper::helper_main;
 pub use own::{Config, OpenError, Runtime};

@@ -27,18 +27,26 @@ pub struct Running {
     inner: Arc<Inner>,
     sandbox_id: String,
     id: String,
-    ended: oneshot::Receiver<Exit>,
+}
+
+/// The end of a command, to be waited for.
+pub struct End(oneshot::Receiver<Exit>);
+
+impl End {
+    /// The exit status, or 128 and the signal.
+    pub async fn wait(self) -> cri::Result<i32> {
+        let gone = |_| Error::new(Code::Unavailable, "the container's shim has gone");
+        self.0.await.map(|exit| exit.code).map_err(gone)
+    }
 }
 
 impl Running {
-    /// Its exit status, or 128 and the signal.
-    pub async fn wait(&mut self) -> cri::Result<i32> {
-        let gone = |_| Error::new(Code::Unavailable, "the container's shim has gone");
-        (&mut self.ended).await.map(|exit| exit.code).map_err(gone)
+    pub async fn kill(&self) {
+        self.signal(9).await;
     }
 
-    pub async fn kill(&self) {
-        let _ = self.inner.shim(&self.sandbox_id).signal(&self.id, 9).await;
+    pub async fn signal(&self, signal: i32) {
+        let _ = self.inner.shim(&self.sandbox_id).signal(&self.id, signal).await;
     }
 
     pub async fn resize(&self, rows: u16, cols: u16) {
@@ -74,7 +82,7 @@ impl Inner {
         tty: bool,
         stdin: bool,
         fds: Vec<OwnedFd>,
-    ) -> cri::Result<Running> {
+    ) -> cri::Result<(Running, End)> {
         let failed = |error: io::Error| Error::unknown(format!("failed to exec in container: {error}"));
         let id = format!("exec-{}", &new_id()?[..16]);
         let process = container.run.join(format!("{id}.json"));
@@ -104,16 +112,12 @@ impl Inner {
         };
         let (say_ended, ended) = oneshot::channel();
         lock(&self.execs).insert(id.clone(), say_ended);
-        let running = Running {
-            inner: Arc::clone(self),
-            sandbox_id: container.sandbox_id.clone(),
-            id: id.clone(),
-            ended,
-        };
+        let running =
+            Running { inner: Arc::clone(self), sandbox_id: container.sandbox_id.clone(), id: id.clone() };
         let started = self.shim(&container.sandbox_id).run(&id, false, "", flags, &argv, &fds).await;
         let _ = std::fs::remove_file(&process);
         match started {
-            Ok(_) => Ok(running),
+            Ok(_) => Ok((running, End(ended))),
             Err(error) => Err(Error::unknown(format!(
                 "failed to exec in container: failed to start exec {id:?}: OCI runtime exec failed: {}",
                 chain(&error)
@@ -129,13 +133,13 @@ impl Inner {
         let failed = |error: io::Error| Error::unknown(format!("failed to exec in container: {error}"));
         let (out, say_out) = output_pipe().map_err(failed)?;
         let (err, say_err) = output_pipe().map_err(failed)?;
-        let mut running =
+        let (running, end) =
             self.begin_exec(&container, &request.cmd, false, false, vec![say_out, say_err]).await?;
         let out = tokio::spawn(collect(out));
         let err = tokio::spawn(collect(err));
         let code = match u64::try_from(request.timeout) {
             Ok(seconds) if seconds > 0 => {
-                match tokio::time::timeout(Duration::from_secs(seconds), running.wait()).await {
+                match tokio::time::timeout(Duration::from_secs(seconds), end.wait()).await {
                     Ok(code) => code?,
                     Err(_) => {
                         running.kill().await;
@@ -146,7 +150,7 @@ impl Inner {
                     }
                 }
             }
-            _ => running.wait().await?,
+            _ => end.wait().await?,
         };
         let drained = |task: tokio::task::JoinHandle<(Vec<u8>, Vec<u8>)>| async move {
             task.await.unwrap_or_default().0

@@ -52,6 +52,8 @@ pub enum OpenError {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Shim(#[from] shim::StartError),
+    #[error("streaming server on 127.0.0.1")]
+    Streaming(#[source] io::Error),
     #[error("container runtime: must run as root")]
     NotRoot,
 }
@@ -72,6 +74,7 @@ pub(super) struct Inner {
     pub containers: Mutex<HashMap<String, Arc<Container>>>,
     /// Who waits for the end of an exec, by its id.
     pub execs: Mutex<HashMap<String, oneshot::Sender<Exit>>>,
+    pub streaming: crate::streaming::Server,
     pub events: broadcast::Sender<v1::ContainerEventResponse>,
 }
 
@@ -107,6 +110,7 @@ impl Runtime {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             execs: Mutex::default(),
+            streaming: crate::streaming::Server::start().await.map_err(OpenError::Streaming)?,
             events: broadcast::channel(1024).0,
             config,
         });

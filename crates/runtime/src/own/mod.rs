@@ -14,6 +14,7 @@ mod sandbox;
 mod service;
 mod spec;
 mod state;
+mod streams;
 mod users;
 
 pub use lifecycle::{Config, OpenError, Runtime};

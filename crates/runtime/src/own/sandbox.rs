@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::lifecycle::{Inner, new_id, warn_on_error};
 use super::mounts;
-use super::state::{self, Phase, Sandbox, SandboxState, lock};
+use super::state::{self, Sandbox, SandboxState, lock};
 use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
 use crate::cri::{self, Error};
 use crate::shim::{Namespaces, ShimClient};
@@ -269,11 +269,6 @@ impl Inner {
             true => Ok(Arc::clone(&sandbox)),
             false => Err(Error::unknown(format!("sandbox container {id:?} is not running"))),
         }
-    }
-
-    /// The number of containers of a sandbox that run.
-    pub fn running_in(&self, sandbox_id: &str) -> usize {
-        self.containers_of(sandbox_id).iter().filter(|c| c.state().phase == Phase::Running).count()
     }
 }
 

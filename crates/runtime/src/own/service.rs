@@ -217,6 +217,18 @@ impl RuntimeService for Runtime {
         Box::pin(self.0.exec_sync(request))
     }
 
+    fn exec(&self, request: v1::ExecRequest) -> Answer<'_, v1::ExecResponse> {
+        now(self.0.exec_url(request).map(|url| v1::ExecResponse { url }))
+    }
+
+    fn attach(&self, request: v1::AttachRequest) -> Answer<'_, v1::AttachResponse> {
+        now(self.0.attach_url(request).map(|url| v1::AttachResponse { url }))
+    }
+
+    fn port_forward(&self, request: v1::PortForwardRequest) -> Answer<'_, v1::PortForwardResponse> {
+        now(self.0.port_forward_url(&request).map(|url| v1::PortForwardResponse { url }))
+    }
+
     fn update_runtime_config(
         &self,
         _: v1::UpdateRuntimeConfigRequest,

@@ -159,10 +159,6 @@ impl Container {
         write_atomically(&self.dir.join("state.json"), &serde_json::to_vec(&*state)?)
     }
 
-    pub fn metadata(&self) -> v1::ContainerMetadata {
-        self.config.metadata.clone().unwrap_or_default()
-    }
-
     pub fn security(&self) -> v1::LinuxContainerSecurityContext {
         self.config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default()
     }

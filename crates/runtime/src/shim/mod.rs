@@ -4,4 +4,4 @@ mod client;
 mod start;
 
 pub use client::{Exit, ShimClient, ShimError, Told, Watch};
-pub use start::{Namespaces, StartError, Started, install, start};
+pub use start::{Namespaces, StartError, install, start};

@@ -3,4 +3,5 @@
 
 mod cri_socket;
 mod life;
+mod streams;
 mod world;
