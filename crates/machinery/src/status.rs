@@ -13,6 +13,8 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Details>,
+    /// With 410 for a list: where it may go on at the latest version (`metadata.continue`).
+    pub list_continue: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +37,7 @@ pub struct Cause {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, list_continue: String::new() }
     }
 
     fn about(mut self, resource: &GroupResource, name: &str) -> Self {
@@ -149,6 +151,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {},
             "status": "Failure", "message": self.message, "code": self.code,
         });
+        if !self.list_continue.is_empty() {
+            out["metadata"]["continue"] = self.list_continue.as_str().into();
+        }
         if !self.reason.is_empty() {
             out["reason"] = self.reason.into();
         }

@@ -1,0 +1,136 @@
+//! Admission: what may change or refuse a write before it is stored. A list of small plugins, in upstream's order.
+
+mod lifecycle;
+mod priority;
+mod serviceaccount;
+mod tolerations;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use machinery::{Status, Value};
+
+use crate::cache::Entry;
+use crate::kinds::Resource;
+use crate::registry::Call;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+impl Operation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What is about to happen. Objects are in the call's version.
+pub struct Attributes {
+    pub operation: Operation,
+    pub resource: Arc<Resource>,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub object: Option<Value>,
+    pub old: Option<Value>,
+    pub dry_run: bool,
+}
+
+impl Attributes {
+    pub fn new(call: &Call, operation: Operation, dry_run: bool) -> Self {
+        Self {
+            operation,
+            resource: call.resource.clone(),
+            subresource: call.info.subresource.clone(),
+            namespace: call.namespace.clone(),
+            name: call.info.name.clone(),
+            object: None,
+            old: None,
+            dry_run,
+        }
+    }
+
+    /// Is it about this resource itself (no subresource)?
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.subresource.is_empty() && self.resource.group == group && self.resource.name == resource
+    }
+
+    /// The object that the request brings, or nothing.
+    pub fn object(&self) -> &Value {
+        self.object.as_ref().unwrap_or(&Value::Null)
+    }
+
+    pub fn old(&self) -> &Value {
+        self.old.as_ref().unwrap_or(&Value::Null)
+    }
+}
+
+type Mutate = for<'a> fn(&'a mut Call, &'a mut Attributes) -> BoxFuture<'a, Result<(), Status>>;
+type Validate = for<'a> fn(&'a mut Call, &'a Attributes) -> BoxFuture<'a, Result<(), Status>>;
+
+/// One admission plugin.
+pub struct Plugin {
+    pub name: &'static str,
+    pub mutate: Option<Mutate>,
+    pub validate: Option<Validate>,
+}
+
+/// In upstream's order.
+static PLUGINS: &[&Plugin] =
+    &[&lifecycle::PLUGIN, &serviceaccount::PLUGIN, &priority::PLUGIN, &tolerations::PLUGIN];
+
+fn enabled(call: &Call) -> impl Iterator<Item = &'static Plugin> + use<> {
+    let disabled = call.core.config.disabled_admission.clone();
+    PLUGINS.iter().copied().filter(move |p| !disabled.iter().any(|d| d == p.name))
+}
+
+/// The mutating half.
+pub async fn mutate(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
+    for plugin in enabled(call) {
+        if let Some(mutate) = plugin.mutate {
+            mutate(call, attributes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The validating half, on the object as it will be stored.
+pub async fn validate(call: &mut Call, attributes: &Attributes) -> Result<(), Status> {
+    for plugin in enabled(call) {
+        if let Some(validate) = plugin.validate {
+            validate(call, attributes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The write went through.
+pub fn after_create(_call: &Call, _attributes: &Attributes, _entry: &Entry) {}
+
+/// The write failed after admission had said yes.
+pub async fn undo(_call: &Call, _attributes: &Attributes) {}
+
+/// Upstream's refusal by a plugin: the object's resource and name, forbidden.
+pub fn forbidden(attributes: &Attributes, why: &str) -> Status {
+    let name = match attributes.name.as_str() {
+        "" => "Unknown",
+        name => name,
+    };
+    Status::forbidden(&attributes.resource.group_resource(), name, why)
+}
+
+/// The object of another resource in the caches.
+pub fn cached(call: &Call, group: &str, resource: &str, key: &str) -> Option<Value> {
+    let resource = call.core.kinds.now().preferred(group, resource)?;
+    let entry = resource.home.as_ref()?.cache.get(key)?;
+    Some(crate::registry::storage::from_entry(&resource, &entry))
+}

@@ -1,0 +1,229 @@
+//! Request bodies as objects: types checked, unknown fields dropped, with upstream's errors.
+
+use machinery::codec::json::{Document, strict_message};
+use machinery::field::go_quote;
+use machinery::schema::{self, Schema};
+use machinery::{Get, GroupVersion, GroupVersionKind, Status, Value};
+
+use crate::crd::CustomVersion;
+use crate::front::negotiate::Encoding;
+use crate::registry::options::Strictness;
+
+/// Upstream's name of the registry of types, which stands in its messages.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
+/// A request's body as an object of the wanted kind.
+pub fn decode_request(
+    body: &[u8],
+    encoding: Encoding,
+    want: &GroupVersionKind,
+    custom: Option<&CustomVersion>,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let json;
+    let body = match encoding {
+        Encoding::Json => body,
+        Encoding::Yaml => {
+            json = yaml_to_json(body, want)?;
+            &json
+        }
+        Encoding::Proto | Encoding::Cbor => return Err(unrecognized(body, want, &no_prefix(encoding))),
+    };
+    let document =
+        Document::parse(body).map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
+    let found = document.type_meta().map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
+    let actual = actual_kind(&found.api_version, &found.kind, want);
+    let refuse = |why: &str| {
+        Status::bad_request(format!(
+            "{} in version {} cannot be handled as a {}: {why}",
+            actual.kind,
+            go_quote(&actual.version),
+            want.kind
+        ))
+    };
+    let strict = strictness != Strictness::Ignore;
+    let known = if custom.is_some() { None } else { schema::of_kind(want) };
+    check_kind(&actual, want, custom.is_some(), &refuse)?;
+    let decoded = match known {
+        Some(schema) => document.decode(schema, strict).map_err(|e| refuse(&e.to_string()))?,
+        None => document.decode_any(strict).map_err(|e| refuse(&e.to_string()))?,
+    };
+    let mut value = decoded.value;
+    let mut problems = decoded.strict;
+    if let Some(schema) = custom.and_then(|c| c.schema.as_ref()) {
+        prune(schema, &mut value, strict, &mut problems);
+    }
+    report(problems, strictness, warnings, &refuse)?;
+    if actual.version != want.version || actual.group != want.group {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({})",
+            actual.api_version(),
+            want.api_version()
+        )));
+    }
+    Ok(value)
+}
+
+/// Custom resources: drops what the schema does not know, fills in its defaults.
+fn prune(schema: &Schema, value: &mut Value, strict: bool, problems: &mut Vec<String>) {
+    let kept: Vec<(&str, Option<Value>)> =
+        ["apiVersion", "kind", "metadata"].iter().map(|key| (*key, value.unset(key))).collect();
+    let gone = schema::prune(schema, value);
+    if strict {
+        problems.extend(gone.iter().map(|path| format!("unknown field {}", go_quote(path))));
+    }
+    schema::apply_defaults(schema, value);
+    for (key, part) in kept {
+        if let Some(part) = part {
+            value.set(key, part);
+        }
+    }
+}
+
+fn report(
+    problems: Vec<String>,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+    refuse: &dyn Fn(&str) -> Status,
+) -> Result<(), Status> {
+    match strictness {
+        _ if problems.is_empty() => Ok(()),
+        Strictness::Strict => Err(refuse(&strict_message(&problems))),
+        Strictness::Warn => {
+            warnings.extend(problems);
+            Ok(())
+        }
+        Strictness::Ignore => Ok(()),
+    }
+}
+
+/// What the data says it is; what it does not say is as wanted.
+fn actual_kind(api_version: &str, kind: &str, want: &GroupVersionKind) -> GroupVersionKind {
+    let gv = match api_version {
+        "" => GroupVersion::new(&*want.group, &*want.version),
+        text => GroupVersion::parse(text).unwrap_or_else(|_| GroupVersion::new("", text)),
+    };
+    gv.kind(if kind.is_empty() { &*want.kind } else { kind })
+}
+
+fn check_kind(
+    actual: &GroupVersionKind,
+    want: &GroupVersionKind,
+    custom: bool,
+    refuse: &dyn Fn(&str) -> Status,
+) -> Result<(), Status> {
+    if custom || actual == want {
+        return Ok(());
+    }
+    let registered = schema::of_kind(actual).is_some() || actual.kind == "List";
+    if !registered {
+        return Err(refuse(&format!(
+            "no kind {} is registered for version {} in scheme {}",
+            go_quote(&actual.kind),
+            go_quote(&actual.api_version()),
+            go_quote(SCHEME)
+        )));
+    }
+    if actual.kind != want.kind || actual.group != want.group {
+        let package = |group: &str| match group.split('.').next().unwrap_or("") {
+            "" => "core".to_owned(),
+            first => first.to_owned(),
+        };
+        return Err(refuse(&format!(
+            "converting ({}.{}) to ({}.{}): unknown conversion",
+            actual.version,
+            actual.kind,
+            package(&want.group),
+            want.kind
+        )));
+    }
+    Ok(())
+}
+
+fn json_error(why: &str) -> String {
+    format!("couldn't get version/kind; json parse error: {why}")
+}
+
+fn no_prefix(encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Proto => {
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+                .to_owned()
+        }
+        other => format!("no decoder for {}", other.media_type()),
+    }
+}
+
+fn unrecognized(body: &[u8], want: &GroupVersionKind, why: &str) -> Status {
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        want.kind,
+        summary(body)
+    ))
+}
+
+/// The first thirty bytes, in hexadecimal unless they look like JSON.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    if body.is_empty() {
+        return "<empty>".to_owned();
+    }
+    let head = &body[..body.len().min(SHOWN)];
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    if body[0] == b'{' {
+        format!("{}{more}", String::from_utf8_lossy(head))
+    } else {
+        let hex: String = head.iter().map(|b| format!("{b:02x}")).collect();
+        format!("{hex}{more}")
+    }
+}
+
+fn yaml_to_json(body: &[u8], want: &GroupVersionKind) -> Result<Vec<u8>, Status> {
+    // JSON is YAML, and what most clients send
+    if Document::parse(body).is_ok() {
+        return Ok(body.to_vec());
+    }
+    Err(unrecognized(body, want, "yaml: not supported"))
+}
+
+/// The same for an object that was made here, by a patch.
+pub fn check_object(
+    object: Value,
+    want: &GroupVersionKind,
+    custom: Option<&CustomVersion>,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let body = serde_json::to_vec(&object).map_err(Status::internal)?;
+    decode_request(&body, Encoding::Json, want, custom, strictness, warnings)
+}
+
+/// Options in a body; they may be of any group-version that is served.
+pub fn decode_options(
+    body: &[u8],
+    encoding: Encoding,
+    want: &GroupVersionKind,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let _ = (strictness, warnings);
+    if encoding == Encoding::Json || encoding == Encoding::Yaml {
+        let document =
+            Document::parse(body).map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
+        return Ok(document.decode_any(false).map_err(|e| Status::bad_request(e.to_string()))?.value);
+    }
+    Err(unrecognized(body, want, &no_prefix(encoding)))
+}
+
+/// An applied configuration: what it says, no more (no defaults, no pruning before types are checked).
+pub fn decode_apply(
+    body: &[u8],
+    encoding: Encoding,
+    want: &GroupVersionKind,
+    custom: Option<&CustomVersion>,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    decode_request(body, encoding, want, custom, strictness, warnings)
+}

@@ -1,0 +1,131 @@
+//! Sockets: TLS, HTTP/1.1 and HTTP/2, each connection a task; graceful end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::body::incoming;
+use super::pipeline::{Caller, answer};
+use crate::authn::Peer;
+use crate::config::Config;
+use crate::server::{Core, Error};
+
+/// How long connections may finish what they do at shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The TLS side of the server: certificates of clients are asked for, not required.
+pub fn tls(config: &Config) -> Result<TlsAcceptor, Error> {
+    let wrong = |what: &str, e: &dyn std::fmt::Display| Error::Config(format!("{what}: {e}"));
+    let missing = || Error::Config("serving over TLS needs a serving certificate and key".to_owned());
+    let chain = config.serving_cert_pem.as_ref().ok_or_else(missing)?;
+    let key = config.serving_key_pem.as_ref().ok_or_else(missing)?;
+    let chain: Vec<CertificateDer> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| wrong("serving certificate", &e))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| wrong("serving key", &e))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for pem in [&config.client_ca_pem, &config.front_proxy_ca_pem].into_iter().flatten() {
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|e| wrong("client CA", &e))?;
+            roots.add(certificate).map_err(|e| wrong("client CA", &e))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| wrong("TLS", &e))?;
+    let builder = if roots.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| wrong("client CA", &e))?;
+        builder.with_client_cert_verifier(verifier)
+    };
+    let mut tls = builder.with_single_cert(chain, key).map_err(|e| wrong("serving certificate", &e))?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+/// Accepts until `shutdown`; then lets connections finish, within bounds.
+pub async fn serve(
+    core: Arc<Core>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, address) = match accepted {
+            Ok(pair) => pair,
+            Err(error) => {
+                // out of descriptors or a connection reset before it was taken: neither ends the server
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (core, acceptor, shutdown) = (core.clone(), acceptor.clone(), shutdown.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(core, socket, address, acceptor, shutdown).await {
+                tracing::debug!(%error, %address, "connection ended");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+    Ok(())
+}
+
+async fn connection(
+    core: Arc<Core>,
+    socket: TcpStream,
+    address: std::net::SocketAddr,
+    acceptor: TlsAcceptor,
+    shutdown: CancellationToken,
+) -> Result<(), super::body::BoxError> {
+    socket.set_nodelay(true)?;
+    let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await??;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.to_vec());
+    let peer = Arc::new(Peer::new(address, certificate.as_deref(), &core.config));
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (core, caller) = (core.clone(), Caller::Remote(peer.clone()));
+        async move { Ok::<_, std::convert::Infallible>(answer(core, caller, request.map(incoming)).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(32))
+        .max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1000)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(15));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

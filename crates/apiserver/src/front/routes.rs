@@ -1,0 +1,151 @@
+//! From a request to the code that answers it.
+
+use std::sync::Arc;
+
+use http::{Method, Request};
+use machinery::Status;
+
+use super::body::Incoming;
+use super::respond::{self, Answer, generic};
+use super::{Query, RequestInfo, health};
+use crate::authn::User;
+use crate::discovery;
+use crate::registry::{self, Call};
+use crate::server::Core;
+
+/// Routes and answers. Warnings are gathered also when it fails.
+pub async fn route(
+    core: &Arc<Core>,
+    user: Arc<User>,
+    info: RequestInfo,
+    query: Query,
+    request: Request<Incoming>,
+    warnings: &mut Vec<String>,
+) -> Result<Answer, Status> {
+    let (head, body) = request.into_parts();
+    if head.uri.path().starts_with("//") {
+        return Ok(respond::not_found_text());
+    }
+    if !info.is_resource {
+        return other(core, &info, &query, &head, body, &user).await;
+    }
+    let map = core.kinds.now();
+    let Some(resource) = map.find(&info.group, &info.version, &info.resource) else {
+        if let Some(answer) = crate::crd::not_yet(core, &info) {
+            return answer;
+        }
+        let known = info.prefix == "api" || map.has_group(&info.group);
+        return if known { Err(generic(404)) } else { Ok(respond::not_found_text()) };
+    };
+    let resource_is_namespace = info.resource == "namespaces" && info.group.is_empty();
+    let namespace = if resource_is_namespace { "" } else { info.namespace.as_str() };
+    if !resource.namespaced && !namespace.is_empty() {
+        return Err(generic(404));
+    }
+    if info.parts.len() > 3 && info.subresource != "proxy" {
+        return Err(generic(404));
+    }
+    let verb = action(&head.method, &info)?;
+    if !info.subresource.is_empty() {
+        let Some(sub) = resource.subresource(&info.subresource) else { return Err(generic(404)) };
+        if resource.namespaced && namespace.is_empty() {
+            return Err(generic(404));
+        }
+        let allowed = sub.verbs.iter().any(|v| v == verb) || (info.subresource == "proxy");
+        if !allowed {
+            return Err(generic(405));
+        }
+    } else {
+        if !resource.allows(verb) {
+            return Err(generic(405));
+        }
+        if resource.namespaced && namespace.is_empty() && !matches!(verb, "list" | "watch") {
+            return Err(generic(if info.parts.len() > 1 { 404 } else { 405 }));
+        }
+    }
+    let mut call = Call {
+        core: core.clone(),
+        namespace: namespace.to_owned(),
+        resource,
+        query,
+        headers: head.headers,
+        method: head.method,
+        uri: head.uri,
+        extensions: head.extensions,
+        user,
+        warnings: Vec::new(),
+        now: jiff::Timestamp::now(),
+        info,
+    };
+    if let Some(text) = deprecation(&call) {
+        call.warnings.push(text);
+    }
+    let result = if call.info.subresource.is_empty() {
+        registry::run(&mut call, verb, body).await
+    } else {
+        crate::subresource::run(&mut call, verb, body).await
+    };
+    warnings.append(&mut call.warnings);
+    result
+}
+
+/// What the route for this method does; errors are those of paths that have other methods only.
+fn action(method: &Method, info: &RequestInfo) -> Result<&'static str, Status> {
+    let named = info.parts.len() > 1;
+    Ok(match *method {
+        Method::GET if info.subresource.is_empty() && info.verb == "watch" => "watch",
+        Method::GET if named => "get",
+        Method::GET => "list",
+        Method::POST if !named || !info.subresource.is_empty() => "create",
+        Method::PUT if named => "update",
+        Method::PATCH if named => "patch",
+        Method::DELETE if named => "delete",
+        Method::DELETE => "deletecollection",
+        _ => return Err(generic(405)),
+    })
+}
+
+fn deprecation(call: &Call) -> Option<String> {
+    let (group, version, name) =
+        (call.info.group.as_str(), call.info.version.as_str(), call.info.resource.as_str());
+    match (group, version, name) {
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
+        }
+        _ => None,
+    }
+}
+
+async fn other(
+    core: &Arc<Core>,
+    info: &RequestInfo,
+    query: &Query,
+    head: &http::request::Parts,
+    body: Incoming,
+    user: &User,
+) -> Result<Answer, Status> {
+    let path = info.path.as_str();
+    let _ = (body, user);
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts[..] {
+        [""] => Ok(discovery::root(core)),
+        ["version"] => match head.method {
+            Method::GET => Ok(respond::bytes(200, "application/json", core.version_json())),
+            _ => Err(generic(405)),
+        },
+        ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(core, &parts, query)),
+        ["api"] => discovery::api(core, head),
+        ["apis"] => discovery::apis(core, head),
+        ["api", version] => discovery::version(core, "", version, head),
+        ["apis", group] => discovery::group(core, group, head),
+        ["apis", group, version] => discovery::version(core, group, version, head),
+        ["api", ..] => Err(generic(404)),
+        ["openapi", ..] => discovery::openapi::answer(core, &parts, query, head),
+        [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
+            crate::authn::oidc::answer(core, parts[0] == "openid", head)
+        }
+        ["metrics"] => Ok(respond::text(200, core.metrics())),
+        _ => Ok(respond::not_found_text()),
+    }
+}

@@ -1,0 +1,119 @@
+//! The map of everything served: built-ins, then custom resources that come and go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::{Home, Resource};
+
+/// An immutable picture of what is served.
+#[derive(Clone, Default)]
+pub struct KindMap {
+    by_version: HashMap<(String, String), Arc<Vec<Arc<Resource>>>>,
+    /// Groups in discovery order, each with its versions in order of preference.
+    pub groups: Vec<GroupOrder>,
+    /// Homes by key prefix.
+    homes: BTreeMap<String, Arc<Home>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOrder {
+    pub name: String,
+    pub versions: Vec<String>,
+    /// Groups of custom resources come after the built-in ones.
+    pub custom: bool,
+}
+
+impl KindMap {
+    /// Adds a resource at the end of its group-version.
+    pub fn add(&mut self, resource: Option<Resource>) {
+        let Some(resource) = resource else { return };
+        if let Some(home) = &resource.home {
+            self.homes.insert(home.prefix.clone(), home.clone());
+        }
+        let group = match self.groups.iter_mut().find(|g| g.name == resource.group) {
+            Some(group) => group,
+            None => {
+                let custom = resource.custom.is_some();
+                self.groups.push(GroupOrder { name: resource.group.clone(), versions: Vec::new(), custom });
+                self.groups.last_mut().expect("just pushed")
+            }
+        };
+        if !group.versions.contains(&resource.version) {
+            group.versions.push(resource.version.clone());
+        }
+        let key = (resource.group.clone(), resource.version.clone());
+        let list = self.by_version.entry(key).or_default();
+        Arc::make_mut(list).push(Arc::new(resource));
+    }
+
+    pub fn find(&self, group: &str, version: &str, name: &str) -> Option<Arc<Resource>> {
+        self.resources(group, version).iter().find(|r| r.name == name).cloned()
+    }
+
+    pub fn find_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.resources(group, version).iter().find(|r| r.kind == kind).cloned()
+    }
+
+    /// The resource in the version that its group prefers among those that have it.
+    pub fn preferred(&self, group: &str, name: &str) -> Option<Arc<Resource>> {
+        let group = self.groups.iter().find(|g| g.name == group)?;
+        group.versions.iter().find_map(|v| self.find(&group.name, v, name))
+    }
+
+    pub fn preferred_kind(&self, group: &str, kind: &str) -> Option<Arc<Resource>> {
+        let group = self.groups.iter().find(|g| g.name == group)?;
+        group.versions.iter().find_map(|v| self.find_kind(&group.name, v, kind))
+    }
+
+    /// In discovery order; empty if the group-version is not served.
+    pub fn resources(&self, group: &str, version: &str) -> &[Arc<Resource>] {
+        // a tuple of borrowed strings is no key of a map of owned ones, and lookups are short
+        self.by_version.get(&(group.to_owned(), version.to_owned())).map_or(&[], |list| &list[..])
+    }
+
+    pub fn has_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g.name == group)
+    }
+
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.groups.iter().any(|g| g.name == group && g.versions.iter().any(|v| v == version))
+    }
+
+    /// The home that a key of the store belongs to.
+    pub fn home_of(&self, key: &str) -> Option<&Arc<Home>> {
+        let (prefix, home) = self
+            .homes
+            .range::<str, _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
+            .next_back()?;
+        key.starts_with(prefix.as_str()).then_some(home)
+    }
+
+    pub fn homes(&self) -> impl Iterator<Item = &Arc<Home>> {
+        self.homes.values()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.groups.iter().flat_map(|g| g.versions.iter().flat_map(|v| self.resources(&g.name, v)))
+    }
+}
+
+/// The current map; replaced as a whole when custom resources change.
+pub struct Kinds {
+    current: RwLock<Arc<KindMap>>,
+}
+
+impl Kinds {
+    pub fn new(map: KindMap) -> Self {
+        Self { current: RwLock::new(Arc::new(map)) }
+    }
+
+    pub fn now(&self) -> Arc<KindMap> {
+        self.current.read().clone()
+    }
+
+    pub fn replace(&self, map: KindMap) {
+        *self.current.write() = Arc::new(map);
+    }
+}

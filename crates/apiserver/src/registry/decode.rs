@@ -1,0 +1,41 @@
+//! From a request's body to an object of the kind that the request is about.
+
+use bytes::Bytes;
+use machinery::{Get, GroupVersionKind, Status, Value};
+
+use super::Call;
+use super::options::Strictness;
+use crate::front::body::{Incoming, collect};
+use crate::front::negotiate::Encoding;
+
+/// All of the body, within the server's limit.
+pub async fn read_body(call: &Call, body: Incoming) -> Result<Bytes, Status> {
+    collect(body, call.core.config.max_body).await
+}
+
+/// Decodes, checks that it is the wanted kind, prunes what the schema does not know (with warnings or an error).
+pub fn decode_body(
+    call: &mut Call,
+    body: &[u8],
+    want: &GroupVersionKind,
+    strictness: Strictness,
+) -> Result<Value, Status> {
+    let encoding = Encoding::of_body(&call.headers)?;
+    if body.is_empty() {
+        return Err(Status::bad_request(format!(
+            "{} in version {} cannot be handled as a {}: EOF",
+            want.kind,
+            machinery::field::go_quote(&want.version),
+            want.kind
+        )));
+    }
+    let mut warnings = Vec::new();
+    let custom = call.resource.custom.clone().filter(|_| want.kind == call.resource.kind);
+    let result =
+        crate::codec::decode_request(body, encoding, want, custom.as_deref(), strictness, &mut warnings);
+    call.warnings.append(&mut warnings);
+    let mut object = result?;
+    object.set("kind", want.kind.as_str());
+    object.set("apiVersion", want.api_version());
+    Ok(object)
+}

@@ -1,0 +1,50 @@
+//! DELETE of a collection: everything that a list would show.
+
+use machinery::{Status, Value, json};
+
+use super::delete::{Deleted, delete_object, parse_delete_options};
+use super::reads::list_options;
+use super::storage::from_entry;
+use super::{Call, encode, list, read_body};
+use crate::front::body::Incoming;
+use crate::front::negotiate::{Offer, negotiate};
+use crate::front::respond::Answer;
+
+pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
+    let options = list_options(call, false)?;
+    let body = read_body(call, body).await?;
+    let delete = parse_delete_options(call, &body)?;
+    let page = list::page(call, &options).await?;
+    let resource = call.resource.clone();
+    let mut items: Vec<Value> = Vec::new();
+    for entry in &page.entries {
+        let mut one = call.for_resource(resource.clone(), "delete", entry.namespace(), entry.name());
+        if !resource.namespaced {
+            one.namespace.clear();
+        }
+        match delete_object(&mut one, &delete).await {
+            Ok(Deleted::Gone(_) | Deleted::Waiting(_)) => {}
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+        let mut object = from_entry(&resource, entry);
+        if resource.custom.is_none()
+            && let Some(map) = object.as_object_mut()
+        {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        items.push(object);
+    }
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = page.next {
+        metadata["continue"] = next.into();
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+    }
+    let list = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata,
+        "items": items});
+    encode::object_answer(call, 200, list)
+}

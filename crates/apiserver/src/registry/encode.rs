@@ -1,0 +1,71 @@
+//! Objects and lists as answers, in the encoding and shape that the client accepts.
+
+use bytes::{Bytes, BytesMut};
+use machinery::{Get, Status, Value};
+
+use super::{Call, storage, table};
+use crate::cache::Entry;
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
+use crate::front::respond::{self, Answer};
+use crate::kinds::Resource;
+
+/// `{"kind":…,"apiVersion":…,` and the bare bytes.
+pub fn full(prefix: &[u8], bare: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(prefix.len() + bare.len());
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(&bare[1..]);
+    out.freeze()
+}
+
+/// An object from the cache: bytes are copied where the shape allows it.
+pub fn entry_answer(call: &Call, status: u16, entry: &Entry, accepted: &Accepted) -> Result<Answer, Status> {
+    let resource = &call.resource;
+    let plain = accepted.shape == Shape::Object && accepted.encoding == Encoding::Json;
+    if plain && !accepted.pretty && !resource.converts() {
+        let body = full(&resource.prefix, &entry.bare);
+        return Ok(respond::bytes(status, "application/json", body));
+    }
+    let object = storage::from_entry(resource, entry);
+    shaped(call, status, object, accepted)
+}
+
+/// An object in hand, negotiated now.
+pub fn object_answer(call: &Call, status: u16, object: Value) -> Result<Answer, Status> {
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    shaped(call, status, object, &accepted)
+}
+
+fn shaped(call: &Call, status: u16, object: Value, accepted: &Accepted) -> Result<Answer, Status> {
+    let value = match &accepted.shape {
+        Shape::Object => object,
+        Shape::Table(version) => {
+            let include = table::Include::parse(&call.query)?;
+            let meta = machinery::json!({"resourceVersion": machinery::meta::resource_version(&object)});
+            table::make(call, version, &[object], meta, include, true)
+        }
+        Shape::Metadata(version) => partial(object, version),
+    };
+    Ok(respond::value(status, &value, accepted))
+}
+
+/// PartialObjectMetadata of an object.
+pub fn partial(mut object: Value, version: &str) -> Value {
+    let metadata = object.unset("metadata").unwrap_or_default();
+    machinery::json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": metadata,
+    })
+}
+
+/// An entry's bare JSON in the version of a resource.
+pub fn bare(resource: &Resource, entry: &Entry, revision: i64) -> Bytes {
+    if !resource.converts() {
+        return if revision == entry.revision { entry.bare.clone() } else { entry.bare_at(revision) };
+    }
+    let mut object = storage::from_entry(resource, entry);
+    object.child("metadata").set("resourceVersion", revision.to_string());
+    object.unset("kind");
+    object.unset("apiVersion");
+    respond::json(&object, false)
+}

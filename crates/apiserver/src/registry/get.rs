@@ -1,0 +1,48 @@
+//! GET of one object.
+
+use std::sync::Arc;
+
+use machinery::Status;
+
+use super::{Call, encode, parse_revision};
+use crate::cache::Entry;
+use crate::front::negotiate::{Offer, negotiate};
+use crate::front::respond::Answer;
+
+pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    check_name(call)?;
+    let revision = call.query.text("resourceVersion");
+    match parse_revision(revision)? {
+        0 if revision.is_empty() => drop(call.core.fresh().await?),
+        0 => {}
+        at => drop(call.core.caught_up(at).await?),
+    }
+    let entry = cached(call)?;
+    encode::entry_answer(call, 200, &entry, &accepted)
+}
+
+fn cached(call: &Call) -> Result<Arc<Entry>, Status> {
+    let home = call.home()?;
+    home.cache.get(&call.key()?).ok_or_else(|| Status::not_found(&call.gr(), call.name()))
+}
+
+/// The object of the call's path as of all acknowledged writes, or 404.
+pub async fn current(call: &Call) -> Result<Arc<Entry>, Status> {
+    check_name(call)?;
+    call.core.fresh().await?;
+    cached(call)
+}
+
+/// Names that can't be a path segment.
+pub fn check_name(call: &Call) -> Result<(), Status> {
+    let name = call.name();
+    let why = match name {
+        "." => "may not be '.'",
+        ".." => "may not be '..'",
+        name if name.contains('/') => "may not contain '/'",
+        name if name.contains('%') => "may not contain '%'",
+        _ => return Ok(()),
+    };
+    Err(Status::bad_request(format!("Name parameter invalid: {}: {why}", machinery::field::go_quote(name))))
+}

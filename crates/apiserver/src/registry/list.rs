@@ -1,0 +1,220 @@
+//! LIST: a snapshot of the cache, filtered, paged, as bytes.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use machinery::{Status, Value, json};
+
+use super::reads::{ListOptions, Match, list_options};
+use super::token::{self, Token};
+use super::{Call, encode, parse_revision, storage, table};
+use crate::cache::{Entry, Snapshot};
+use crate::front::body::Body;
+use crate::front::negotiate::{Encoding, Offer, Shape, negotiate};
+use crate::front::respond::{self, Answer};
+use crate::select::Selector;
+
+/// JSON lists are written in blocks of about this size.
+const BLOCK: usize = 128 * 1024;
+
+pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
+    let options = list_options(call, false)?;
+    let page = page(call, &options).await?;
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        metadata["continue"] = next.as_str().into();
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+    }
+    let resource = call.resource.clone();
+    let api_version = resource.api_version();
+    let plain = accepted.shape == Shape::Object && accepted.encoding == Encoding::Json;
+    if plain && !accepted.pretty && !resource.converts() && resource.custom.is_none() {
+        let head = format!(
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[",
+            resource.list_kind
+        );
+        return Ok(respond::bytes(200, "application/json", blocks(head.into(), page.entries)));
+    }
+    let objects: Vec<Value> = page.entries.iter().map(|e| storage::from_entry(&resource, e)).collect();
+    let value = match &accepted.shape {
+        Shape::Object => {
+            let items: Vec<Value> = objects
+                .into_iter()
+                .map(|mut o| {
+                    // items of typed lists do not repeat their kind; those of custom resources do
+                    if resource.custom.is_none()
+                        && accepted.encoding != Encoding::Proto
+                        && let Some(map) = o.as_object_mut()
+                    {
+                        map.remove("kind");
+                        map.remove("apiVersion");
+                    }
+                    o
+                })
+                .collect();
+            json!({"kind": resource.list_kind, "apiVersion": api_version, "metadata": metadata, "items": items})
+        }
+        Shape::Table(version) => {
+            let include = table::Include::parse(&call.query)?;
+            table::make(call, version, &objects, metadata, include, true)
+        }
+        Shape::Metadata(version) => {
+            let items: Vec<Value> = objects.into_iter().map(|o| encode::partial(o, version)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": metadata, "items": items})
+        }
+    };
+    Ok(respond::value(200, &value, &accepted))
+}
+
+/// One page of a list.
+pub struct Page {
+    pub revision: i64,
+    pub entries: Vec<Arc<Entry>>,
+    pub next: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+/// Takes the snapshot that the options ask for, and the page of it.
+pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
+    let core = &call.core;
+    let cache = &call.home()?.cache;
+    let mut start = String::new();
+    let mut inconsistent = false;
+    let given = parse_revision(&options.revision)?;
+    let (snapshot, revision) = if !options.token.is_empty() {
+        if !options.revision.is_empty() && options.revision != "0" {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let token = Token::decode(&options.token)?;
+        start = token.start;
+        if token.revision < 0 {
+            inconsistent = true;
+            latest(call).await?
+        } else {
+            core.caught_up(token.revision).await?;
+            let snapshot = cache.snapshot_at(token.revision).map_err(|_| token::expired(&start))?;
+            (snapshot, token.revision)
+        }
+    } else if options.matching == Match::Exact
+        || (options.limit > 0 && given > 0 && options.matching == Match::Unset)
+    {
+        core.caught_up(given).await?;
+        let snapshot = cache
+            .snapshot_at(given)
+            .map_err(|_| Status::expired("The resourceVersion for the provided list is too old."))?;
+        (snapshot, given)
+    } else if options.revision.is_empty() {
+        latest(call).await?
+    } else {
+        core.caught_up(given).await?;
+        now(call)?
+    };
+    let _ = inconsistent;
+    Ok(cut(&snapshot, revision, &call.namespace, &options.selector, options.limit, &start))
+}
+
+async fn latest(call: &Call) -> Result<(Snapshot, i64), Status> {
+    call.core.fresh().await?;
+    now(call)
+}
+
+fn now(call: &Call) -> Result<(Snapshot, i64), Status> {
+    let applied = call.core.progress.applied();
+    let (snapshot, changed) = call.home()?.cache.snapshot();
+    Ok((snapshot, applied.max(changed)))
+}
+
+/// The entries of a namespace ("" for all) that a selector wants, from `start` on, at most `limit`.
+fn cut(
+    snapshot: &Snapshot,
+    revision: i64,
+    namespace: &str,
+    selector: &Selector,
+    limit: usize,
+    start: &str,
+) -> Page {
+    let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+    let from = format!("{prefix}{start}");
+    // a key with a trailing zero byte starts right after that key
+    let lower = match from.strip_suffix('\0') {
+        Some(key) => Bound::Excluded(key),
+        None => Bound::Included(from.as_str()),
+    };
+    let in_namespace = |key: &str| key.starts_with(&prefix);
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    let mut more = false;
+    let mut remaining = 0;
+    if let (Some(name), false) = (selector.name(), namespace.is_empty()) {
+        let key = format!("{namespace}/{name}");
+        let entry = snapshot.get(key.as_str()).filter(|e| selector.matches(e));
+        return Page { revision, entries: entry.cloned().into_iter().collect(), next: None, remaining: None };
+    }
+    for (_, entry) in
+        snapshot.range::<_, str>((lower, Bound::Unbounded)).take_while(|(key, _)| in_namespace(key))
+    {
+        if limit > 0 && entries.len() == limit {
+            if !selector.is_everything() {
+                more = true;
+                break;
+            }
+            more = true;
+            remaining += 1;
+            continue;
+        }
+        if selector.is_everything() || selector.matches(entry) {
+            entries.push(entry.clone());
+        }
+    }
+    let next = entries.last().filter(|_| more).map(|last| {
+        let start = format!("{}\0", &last.key[prefix.len()..]);
+        Token { revision, start }.encode()
+    });
+    Page { revision, entries, next, remaining: (selector.is_everything() && more).then_some(remaining) }
+}
+
+/// `head`, the bare entries with commas, `]}` and a newline.
+fn blocks(head: Bytes, entries: Vec<Arc<Entry>>) -> Body {
+    let total: usize = entries.iter().map(|e| e.bare.len() + 1).sum();
+    if total < BLOCK {
+        let mut out = BytesMut::with_capacity(head.len() + total + 4);
+        out.extend_from_slice(&head);
+        for (at, entry) in entries.iter().enumerate() {
+            if at > 0 {
+                out.extend_from_slice(b",");
+            }
+            out.extend_from_slice(&entry.bare);
+        }
+        out.extend_from_slice(b"]}\n");
+        return out.freeze().into();
+    }
+    let mut rest = entries.into_iter();
+    let mut out = BytesMut::with_capacity(BLOCK + 16 * 1024);
+    out.extend_from_slice(&head);
+    let (mut first, mut done) = (true, false);
+    Body::stream(futures_util::stream::iter(std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        while out.len() < BLOCK {
+            let Some(entry) = rest.next() else {
+                done = true;
+                out.extend_from_slice(b"]}\n");
+                break;
+            };
+            if !std::mem::take(&mut first) {
+                out.extend_from_slice(b",");
+            }
+            out.extend_from_slice(&entry.bare);
+        }
+        let block = out.split().freeze();
+        out.reserve(BLOCK + 16 * 1024);
+        Some(Ok(block))
+    })))
+}

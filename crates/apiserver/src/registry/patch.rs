@@ -1,0 +1,147 @@
+//! PATCH in all its forms.
+
+use machinery::{Get, Status, Value, meta};
+
+use super::options::{WriteOptions, write_options};
+use super::update::{UpdateRequest, update_object};
+use super::{Call, encode, fields, read_body};
+use crate::codec::Patch;
+use crate::front::body::Incoming;
+use crate::front::negotiate::{Encoding, Offer, negotiate};
+use crate::front::respond::Answer;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl PatchType {
+    pub fn of(call: &Call) -> Result<Self, Status> {
+        let given = call.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let custom = call.resource.custom.is_some();
+        match given.split(';').next().unwrap_or("").trim() {
+            "application/json-patch+json" => Ok(PatchType::Json),
+            "application/merge-patch+json" => Ok(PatchType::Merge),
+            "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
+            "application/apply-patch+yaml" => Ok(PatchType::Apply),
+            _ => {
+                let strategic = if custom { "" } else { "application/strategic-merge-patch+json, " };
+                Err(Status::new(
+                    415,
+                    "UnsupportedMediaType",
+                    format!(
+                        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, {strategic}application/apply-patch+yaml"
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let kind = PatchType::of(call)?;
+    super::get::check_name(call)?;
+    let body = read_body(call, body).await?;
+    let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
+    let updated = match kind {
+        PatchType::Apply => {
+            let patch = decode_apply(call, &body, &options)?;
+            apply_patch_request(call, patch, &options).await?
+        }
+        kind => {
+            let patch = Patch::parse(kind, &body, options.strictness, &mut call.warnings)?;
+            update_object(
+                call,
+                UpdateRequest {
+                    options: &options,
+                    uid: None,
+                    may_create: false,
+                    fields_done: false,
+                    change: &mut |call, old| change(call, &patch, old, &options),
+                },
+            )
+            .await?
+        }
+    };
+    encode::entry_answer(call, if updated.created { 201 } else { 200 }, &updated.entry, &accepted)
+}
+
+/// The patched object, decoded again as if it had been sent.
+fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -> Result<Value, Status> {
+    let patched = crate::codec::patch_as(patch, old, &call.resource.gvk())?;
+    let mut warnings = Vec::new();
+    let want = call.resource.gvk();
+    let custom = call.resource.custom.clone();
+    let mut new =
+        crate::codec::check_object(patched, &want, custom.as_deref(), options.strictness, &mut warnings)?;
+    call.warnings.append(&mut warnings);
+    check_identity(call, &new)?;
+    new.set("kind", want.kind.as_str());
+    new.set("apiVersion", want.api_version());
+    (call.resource.strategy.default)(&mut new, &call.context());
+    Ok(new)
+}
+
+fn check_identity(call: &Call, new: &Value) -> Result<(), Status> {
+    let name = meta::name(new);
+    if name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    let namespace = meta::namespace(new);
+    if !call.namespace.is_empty() && namespace != call.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            call.namespace
+        )));
+    }
+    Ok(())
+}
+
+fn decode_apply(call: &mut Call, body: &[u8], options: &WriteOptions) -> Result<Value, Status> {
+    let want = call.resource.gvk();
+    let mut warnings = Vec::new();
+    let custom = call.resource.custom.clone();
+    let patch = crate::codec::decode_apply(
+        body,
+        Encoding::Yaml,
+        &want,
+        custom.as_deref(),
+        options.strictness,
+        &mut warnings,
+    )?;
+    call.warnings.append(&mut warnings);
+    Ok(patch)
+}
+
+/// Server-side apply of an object.
+pub async fn apply_patch_request(
+    call: &mut Call,
+    patch: Value,
+    options: &WriteOptions,
+) -> Result<super::Updated, Status> {
+    let force = options.force.unwrap_or(false);
+    let uid = meta::uid(&patch).to_owned();
+    update_object(
+        call,
+        UpdateRequest {
+            options,
+            uid: (!uid.is_empty()).then_some(uid),
+            may_create: call.info.subresource.is_empty(),
+            fields_done: true,
+            change: &mut |call, old| {
+                let mut new = fields::on_apply(call, old, &patch, &options.manager, force)?;
+                check_identity(call, &new)?;
+                (call.resource.strategy.default)(&mut new, &call.context());
+                Ok(new)
+            },
+        },
+    )
+    .await
+}

@@ -1,0 +1,119 @@
+//! What reads of collections ask for: selectors, versions, limits (upstream's `ListOptions`).
+
+use machinery::field::{self, Path};
+use machinery::{GroupKind, Status};
+
+use super::Call;
+use crate::select::Selector;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Match {
+    #[default]
+    Unset,
+    Exact,
+    NotOlderThan,
+}
+
+pub struct ListOptions {
+    pub selector: Selector,
+    /// As given; "" if not.
+    pub revision: String,
+    pub matching: Match,
+    pub limit: usize,
+    pub token: String,
+    pub timeout: Option<i64>,
+    pub bookmarks: bool,
+    pub initial_events: Option<bool>,
+}
+
+pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
+    let query = &call.query;
+    let timeout = query.int("timeoutSeconds")?;
+    let limit = query.int("limit")?.unwrap_or(0);
+    let cache = &call.home()?.cache;
+    let mut errors = Vec::new();
+    let revision = query.text("resourceVersion").to_owned();
+    let given = query.text("resourceVersionMatch");
+    let initial_events = query.flag_opt("sendInitialEvents");
+    let at = Path::new("resourceVersionMatch");
+    let matching = match given {
+        "" => Match::Unset,
+        "Exact" => Match::Exact,
+        "NotOlderThan" => Match::NotOlderThan,
+        other => {
+            errors.push(field::Error::not_supported(&at, other, &["Exact", "NotOlderThan", ""]));
+            Match::Unset
+        }
+    };
+    let token = query.text("continue").to_owned();
+    if watch {
+        check_watch(&mut errors, &at, given, initial_events);
+    } else if errors.is_empty() {
+        if initial_events.is_some() {
+            errors.push(field::Error::forbidden(
+                &Path::new("sendInitialEvents"),
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
+        check_list(&mut errors, &at, given, &revision, &token);
+    }
+    if !errors.is_empty() {
+        let kind = GroupKind { group: "meta.k8s.io".to_owned(), kind: "ListOptions".to_owned() };
+        return Err(Status::invalid(&kind, "", &errors));
+    }
+    let selector = Selector::parse(
+        query.text("labelSelector"),
+        query.text("fieldSelector"),
+        &cache.fields,
+        call.resource.namespaced,
+    )?;
+    Ok(ListOptions {
+        selector,
+        revision,
+        matching,
+        limit: usize::try_from(limit).unwrap_or(0),
+        token,
+        timeout,
+        bookmarks: query.flag("allowWatchBookmarks"),
+        initial_events,
+    })
+}
+
+fn check_watch(errors: &mut field::ErrorList, at: &Path, given: &str, initial: Option<bool>) {
+    if initial.is_none() {
+        if !given.is_empty() {
+            errors.push(field::Error::forbidden(
+                at,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+        return;
+    }
+    if given != "NotOlderThan" {
+        errors.push(field::Error::forbidden(
+            at,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
+    }
+}
+
+fn check_list(errors: &mut field::ErrorList, at: &Path, given: &str, revision: &str, token: &str) {
+    if given.is_empty() {
+        return;
+    }
+    if !token.is_empty() {
+        errors
+            .push(field::Error::forbidden(at, "resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if revision.is_empty() {
+        errors.push(field::Error::forbidden(
+            at,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
+    } else if given == "Exact" && revision == "0" {
+        errors.push(field::Error::forbidden(
+            at,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ));
+    }
+}

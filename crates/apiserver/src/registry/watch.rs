@@ -1,0 +1,309 @@
+//! WATCH: events of the cache as a stream of prepared bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use machinery::{Get, Status, Value, json};
+use tokio::time::Instant;
+
+use super::reads::{ListOptions, list_options};
+use super::{Call, encode, parse_revision, table};
+use crate::cache::{Change, Entry, Event, Interest, Snapshot, Subscription};
+use crate::front::body::Body;
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
+use crate::front::respond::{self, Answer};
+use crate::kinds::Resource;
+use crate::server::Core;
+
+/// Bookmarks come about this often while there is something new to tell.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+
+/// Events are gathered into blocks up to this size while more are waiting.
+const BLOCK: usize = 64 * 1024;
+
+pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::WATCH)?;
+    let options = list_options(call, true)?;
+    let revision = parse_revision(&options.revision)?;
+    let start = start(call, &options, revision).await;
+    let timeout = match options.timeout {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
+        _ => {
+            let least = call.core.config.min_request_timeout;
+            // spread over twice the least time, so that clients do not all come back at once
+            least + least.mul_f64(crate::registry::fields::random_fraction())
+        }
+    };
+    let include = table::Include::parse(&call.query)?;
+    let mut stream = Stream {
+        core: call.core.clone(),
+        resource: call.resource.clone(),
+        encoder: Encoder {
+            resource: call.resource.clone(),
+            accepted: accepted.clone(),
+            include,
+            sent_columns: false,
+        },
+        initial: VecDeque::new(),
+        subscription: None,
+        bookmark_after_initial: None,
+        bookmarks: options.bookmarks,
+        told: 0,
+        deadline: Instant::now() + timeout,
+        next_bookmark: Instant::now() + BOOKMARKS,
+        ended: false,
+    };
+    match start {
+        Ok(Start { subscription, initial, bookmark, at }) => {
+            stream.subscription = Some(subscription);
+            stream.initial = initial;
+            stream.bookmark_after_initial = bookmark;
+            stream.told = at;
+        }
+        // the headers are sent before it is known: the error is an event
+        Err(status) => {
+            let body = stream.encoder.error(&status);
+            return Ok(respond::bytes(200, accepted.encoding.stream_type(), body));
+        }
+    }
+    let body = Body::stream(futures_util::stream::unfold(stream, |mut stream| async move {
+        let block = stream.next().await?;
+        Some((Ok(block), stream))
+    }));
+    Ok(respond::bytes(200, accepted.encoding.stream_type(), body))
+}
+
+struct Start {
+    subscription: Subscription,
+    initial: VecDeque<Arc<Entry>>,
+    /// The revision of the bookmark that ends the initial events.
+    bookmark: Option<i64>,
+    at: i64,
+}
+
+async fn start(call: &Call, options: &ListOptions, revision: i64) -> Result<Start, Status> {
+    let cache = &call.home()?.cache;
+    let interest = Interest::new(&call.namespace, options.selector.clone());
+    let wants_initial = options.initial_events.unwrap_or(revision == 0);
+    if !wants_initial && revision > 0 {
+        let subscription = cache.watch_from(revision, interest).map_err(|old| {
+            Status::expired(format!("too old resource version: {revision} ({})", old.oldest))
+        })?;
+        return Ok(Start { subscription, initial: VecDeque::new(), bookmark: None, at: revision });
+    }
+    if options.initial_events == Some(true) {
+        match revision {
+            0 if options.revision == "0" => {}
+            0 => drop(call.core.fresh().await?),
+            at => drop(call.core.caught_up(at).await?),
+        }
+    } else if options.revision.is_empty() {
+        call.core.fresh().await?;
+    }
+    let applied = call.core.progress.applied();
+    let (subscription, objects, changed) = cache.watch_now(interest.clone());
+    let at = applied.max(changed);
+    let initial =
+        if wants_initial { matching(&objects, &interest, &call.namespace) } else { VecDeque::new() };
+    let bookmark = (options.initial_events == Some(true) && options.bookmarks).then_some(at);
+    Ok(Start { subscription, initial, bookmark, at })
+}
+
+fn matching(objects: &Snapshot, interest: &Interest, namespace: &str) -> VecDeque<Arc<Entry>> {
+    use crate::cache::Scope;
+    if let Scope::Key(key) = &interest.scope {
+        return objects.get(&**key).filter(|e| interest.wants(e)).cloned().into_iter().collect();
+    }
+    let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+    objects
+        .range::<_, str>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded))
+        .take_while(|(key, _)| key.starts_with(&prefix))
+        .map(|(_, entry)| entry)
+        .filter(|e| interest.wants(e))
+        .cloned()
+        .collect()
+}
+
+struct Stream {
+    core: Arc<Core>,
+    resource: Arc<Resource>,
+    encoder: Encoder,
+    initial: VecDeque<Arc<Entry>>,
+    subscription: Option<Subscription>,
+    bookmark_after_initial: Option<i64>,
+    bookmarks: bool,
+    /// The client knows everything up to this revision.
+    told: i64,
+    deadline: Instant,
+    next_bookmark: Instant,
+    ended: bool,
+}
+
+impl Stream {
+    /// The next block of events; none at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        while let Some(entry) = self.initial.pop_front() {
+            self.encoder.entry(&mut out, Change::Added, &entry, entry.revision);
+            if out.len() >= BLOCK {
+                return Some(out.freeze());
+            }
+        }
+        if let Some(revision) = self.bookmark_after_initial.take() {
+            self.encoder.bookmark(&mut out, revision, true);
+        }
+        if !out.is_empty() {
+            return Some(out.freeze());
+        }
+        loop {
+            let subscription = self.subscription.as_mut()?;
+            let event = tokio::select! {
+                biased;
+                event = subscription.next() => event,
+                () = self.core.shutdown.cancelled() => None,
+                () = tokio::time::sleep_until(self.deadline) => None,
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = Instant::now() + BOOKMARKS;
+                    let at = self.core.progress.applied();
+                    if at > self.told {
+                        self.told = at;
+                        self.encoder.bookmark(&mut out, at, false);
+                        return Some(out.freeze());
+                    }
+                    continue;
+                }
+            };
+            let Some((change, event)) = event else {
+                self.ended = true;
+                return None;
+            };
+            self.event(&mut out, change, &event);
+            while out.len() < BLOCK
+                && let Some((change, event)) = self.subscription.as_mut().and_then(Subscription::try_next)
+            {
+                self.event(&mut out, change, &event);
+            }
+            if !out.is_empty() {
+                return Some(out.freeze());
+            }
+        }
+    }
+
+    fn event(&mut self, out: &mut BytesMut, change: Change, event: &Event) {
+        let entry = match change {
+            // an object that leaves the selection is shown as it last was within it
+            Change::Deleted => event.old.as_ref(),
+            _ => event.new.as_ref(),
+        };
+        if let Some(entry) = entry {
+            self.encoder.entry(out, change, entry, event.revision);
+            self.told = self.told.max(event.revision);
+        }
+        let _ = &self.resource;
+    }
+}
+
+/// Writes events in the accepted encoding and shape.
+struct Encoder {
+    resource: Arc<Resource>,
+    accepted: Accepted,
+    include: table::Include,
+    sent_columns: bool,
+}
+
+impl Encoder {
+    fn entry(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
+        let kind = match change {
+            Change::Added => "ADDED",
+            Change::Modified => "MODIFIED",
+            Change::Deleted => "DELETED",
+        };
+        let bare = encode::bare(&self.resource, entry, revision);
+        if self.accepted.shape == Shape::Object && self.accepted.encoding == Encoding::Json {
+            out.reserve(bare.len() + self.resource.prefix.len() + 40);
+            out.extend_from_slice(b"{\"type\":\"");
+            out.extend_from_slice(kind.as_bytes());
+            out.extend_from_slice(b"\",\"object\":");
+            out.extend_from_slice(&self.resource.prefix);
+            out.extend_from_slice(&bare[1..]);
+            out.extend_from_slice(b"}\n");
+            return;
+        }
+        let mut object: Value = serde_json::from_slice(&bare).expect("the cache holds JSON");
+        object.set("kind", self.resource.kind.as_str());
+        object.set("apiVersion", self.resource.api_version());
+        let object = self.shaped(object);
+        self.write(out, kind, object);
+    }
+
+    fn shaped(&mut self, object: Value) -> Value {
+        match &self.accepted.shape {
+            Shape::Object => object,
+            Shape::Metadata(version) => encode::partial(object, version),
+            Shape::Table(version) => {
+                let meta = json!({"resourceVersion": machinery::meta::resource_version(&object)});
+                let columns = !std::mem::replace(&mut self.sent_columns, true);
+                table::of(
+                    &self.resource,
+                    version,
+                    &[object],
+                    meta,
+                    self.include,
+                    columns,
+                    jiff::Timestamp::now(),
+                )
+            }
+        }
+    }
+
+    fn bookmark(&mut self, out: &mut BytesMut, revision: i64, end_of_initial: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if end_of_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let mut object = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(),
+            "metadata": metadata});
+        if self.resource.custom.is_some() || end_of_initial {
+            object["metadata"].unset("creationTimestamp");
+        }
+        if self.resource.custom.is_none() && self.accepted.shape == Shape::Object {
+            crate::codec::normalize(&self.resource.gvk(), &mut object);
+        }
+        let object = match self.accepted.shape {
+            Shape::Table(_) => {
+                let mut table = self.shaped(object);
+                table.set("rows", Value::Array(Vec::new()));
+                table
+            }
+            _ => self.shaped(object),
+        };
+        self.write(out, "BOOKMARK", object);
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        let mut out = BytesMut::new();
+        self.write(&mut out, "ERROR", status.to_value());
+        out.freeze()
+    }
+
+    fn write(&self, out: &mut BytesMut, kind: &str, object: Value) {
+        match self.accepted.encoding {
+            Encoding::Proto | Encoding::Cbor => {
+                match crate::codec::encode_event(kind, &object, self.accepted.encoding) {
+                    Ok(frame) => out.extend_from_slice(&frame),
+                    Err(error) => tracing::error!(%error, "can't encode a watch event"),
+                }
+            }
+            _ => {
+                let event = json!({"type": kind, "object": object});
+                out.extend_from_slice(&respond::json(&event, false));
+                out.extend_from_slice(b"\n");
+            }
+        }
+    }
+}

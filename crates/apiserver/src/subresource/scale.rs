@@ -1,0 +1,162 @@
+//! `scale`: the number of replicas of anything that has one.
+
+use std::sync::Arc;
+
+use machinery::field::{Error, Path};
+use machinery::{Get, GroupVersionKind, Status, Value, json, meta};
+
+use crate::cache::Entry;
+use crate::front::respond::{Answer, generic};
+use crate::front::{Incoming, respond};
+use crate::registry::options::{WriteOptions, write_options};
+use crate::registry::patch::PatchType;
+use crate::registry::storage::from_entry;
+use crate::registry::{Call, UpdateRequest, current, decode_body, object_answer, read_body, update_object};
+
+pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answer, Status> {
+    let _ = respond::code;
+    match verb {
+        "get" => {
+            let entry = current(call).await?;
+            let scale = scale_of(call, &entry);
+            object_answer(call, 200, scale)
+        }
+        "update" => {
+            let options = write_options(call, "UpdateOptions", false)?;
+            let body = read_body(call, body).await?;
+            let scale = decode_body(call, &body, &kind(), options.strictness)?;
+            write(call, &options, &mut |_, _| Ok(scale.clone())).await
+        }
+        "patch" => {
+            let kind = PatchType::of(call)?;
+            let body = read_body(call, body).await?;
+            let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
+            if kind == PatchType::Apply {
+                let mut warnings = Vec::new();
+                let patch = crate::codec::decode_options(
+                    &body,
+                    crate::front::negotiate::Encoding::Yaml,
+                    &self::kind(),
+                    options.strictness,
+                    &mut warnings,
+                )?;
+                return write(call, &options, &mut |_, live| {
+                    Ok(machinery::patch::merge::apply(live, &patch))
+                })
+                .await;
+            }
+            let patch = crate::codec::Patch::parse(kind, &body, options.strictness, &mut call.warnings)?;
+            write(call, &options, &mut |_, live| crate::codec::patch_as(&patch, live, &self::kind())).await
+        }
+        _ => Err(generic(405)),
+    }
+}
+
+fn kind() -> GroupVersionKind {
+    GroupVersionKind::new("autoscaling", "v1", "Scale")
+}
+
+fn scale_of(call: &Call, entry: &Entry) -> Value {
+    make(call, &from_entry(&call.resource, entry))
+}
+
+fn make(call: &Call, object: &Value) -> Value {
+    if let Some(custom) = &call.resource.custom {
+        return custom.scale(object);
+    }
+    let metadata = object.at("metadata");
+    let mut about = json!({"name": metadata.text("name"), "namespace": metadata.text("namespace")});
+    for key in ["uid", "resourceVersion", "creationTimestamp"] {
+        about[key] = metadata.at(key).clone();
+    }
+    let mut status = json!({"replicas": object.at("status").int("replicas").unwrap_or(0)});
+    let selector = selector_text(object.at("spec").at("selector"));
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    let mut spec = json!({});
+    let replicas = object.at("spec").int("replicas").unwrap_or(0);
+    if replicas != 0 {
+        spec["replicas"] = replicas.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": about, "spec": spec, "status": status})
+}
+
+/// A selector as the text that a list takes.
+fn selector_text(selector: &Value) -> String {
+    let plain = !selector.has("matchLabels") && !selector.has("matchExpressions");
+    let labels = if plain { selector.as_object() } else { selector.map("matchLabels") };
+    let mut terms: Vec<(String, String)> = labels
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), format!("{k}={}", v.as_str().unwrap_or(""))))
+        .collect();
+    for expression in selector.list("matchExpressions") {
+        let key = expression.text("key");
+        let mut values: Vec<&str> = expression.list("values").iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let term = match expression.text("operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort();
+    terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
+}
+
+async fn write(
+    call: &mut Call,
+    options: &WriteOptions,
+    change: &mut (dyn FnMut(&mut Call, &Value) -> Result<Value, Status> + Send),
+) -> Result<Answer, Status> {
+    let updated = update_object(
+        call,
+        UpdateRequest {
+            options,
+            uid: None,
+            may_create: false,
+            fields_done: false,
+            change: &mut |call, old| {
+                let scale = change(call, &make(call, old))?;
+                apply(call, old, &scale)
+            },
+        },
+    )
+    .await?;
+    let updated: Arc<Entry> = updated.entry;
+    let scale = scale_of(call, &updated);
+    object_answer(call, 200, scale)
+}
+
+/// The object with the replicas of the scale.
+fn apply(call: &Call, old: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = scale.at("spec").int("replicas").unwrap_or(0);
+    let name = meta::name(scale);
+    if !name.is_empty() && name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    let mut errors = Vec::new();
+    if replicas < 0 {
+        let at = Path::new("spec").child("replicas");
+        errors.push(Error::invalid(&at, replicas, "must be greater than or equal to 0"));
+    }
+    if !errors.is_empty() {
+        let about = machinery::GroupKind { group: "autoscaling".to_owned(), kind: "Scale".to_owned() };
+        return Err(Status::invalid(&about, call.name(), &errors));
+    }
+    let mut new = old.clone();
+    let revision = meta::resource_version(scale);
+    new.child("metadata").set("resourceVersion", revision);
+    match &call.resource.custom {
+        Some(custom) => custom.set_replicas(&mut new, replicas),
+        None => new.child("spec").set("replicas", replicas),
+    }
+    Ok(new)
+}
