@@ -3,6 +3,7 @@
 //! Entry types: [`Value`] (an object), [`field::Path`] and [`field::Error`] (what is wrong with it), [`status::Status`]
 //! (how the API says so). What this crate deliberately does not know: tokio, files, clocks, logging, kinds by name.
 
+pub mod apply;
 pub mod codec;
 pub mod field;
 pub mod gvk;

@@ -56,7 +56,7 @@ impl<'a> At<'a> {
             let kind = match self.schema.shape() {
                 Shape::Map(_) => "map",
                 Shape::List(_) => "slice",
-                Shape::Any | Shape::Raw => "interface",
+                Shape::Any => "interface",
                 _ => "struct",
             };
             return Err(Error::Internal(format!(

@@ -394,7 +394,7 @@ fn leaf(package: &str, name: &str) -> Option<Shape> {
         ("resource", "Quantity") => Shape::Quantity,
         ("intstr", "IntOrString") => Shape::IntOrString,
         ("runtime", "RawExtension" | "Object") => Shape::Raw,
-        ("apiextensions/v1" | "apiextensions/v1beta1", "JSON") => Shape::Raw,
+        ("apiextensions/v1" | "apiextensions/v1beta1", "JSON") => Shape::Json,
         ("apiextensions/v1" | "apiextensions/v1beta1", _) => {
             let other = match name {
                 "JSONSchemaPropsOrArray" => Other::List,

@@ -39,6 +39,8 @@ pub enum Shape {
     IntOrString,
     /// An embedded object (`runtime.RawExtension`): any JSON, null when absent.
     Raw,
+    /// JSON of a CRD's schema (`apiextensions.JSON`): any JSON, null when absent.
+    Json,
     /// A set of field paths (`metav1.FieldsV1`).
     Fields,
     List(Box<List>),

@@ -19,7 +19,8 @@ pub fn zero(field: &Field) -> Zero {
         return Zero::Absent;
     }
     let shape = field.schema.shape();
-    let always = matches!(shape, Shape::Struct(_) | Shape::Time | Shape::MicroTime | Shape::Raw);
+    let always =
+        matches!(shape, Shape::Struct(_) | Shape::Time | Shape::MicroTime | Shape::Raw | Shape::Json);
     let always = always || matches!(shape, Shape::Quantity | Shape::IntOrString | Shape::Duration);
     if field.omit_empty && (field.pointer || !always) {
         return Zero::Absent;

@@ -29,7 +29,7 @@ impl Converter {
             return Ok(None);
         }
         Ok(Some(match (shape, value) {
-            (Shape::Any | Shape::Raw | Shape::Fields, value) => value,
+            (Shape::Any | Shape::Raw | Shape::Json | Shape::Fields, value) => value,
             (Shape::Struct(s), Value::Object(map)) => Value::Object(self.structure(s, map)?),
             (Shape::Struct(_), other) => return Err(format!("cannot restore struct from: {}", kind(&other))),
             (Shape::Map(of), Value::Object(map)) => {

@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         }
         Ok(match (shape, c) {
             (Shape::Any, _) => Some(self.any()?),
-            (Shape::Raw | Shape::Fields, _) => Some(self.opaque()?),
+            (Shape::Raw | Shape::Json | Shape::Fields, _) => Some(self.opaque()?),
             (Shape::Struct(s), b'{') => Some(Value::Object(self.structure(s, Map::new())?)),
             (Shape::Map(of), b'{') => Some(self.map(&of.value, go)?),
             (Shape::List(list), b'[') => Some(self.list(&list.item, go)?),
