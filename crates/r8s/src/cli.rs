@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// Run a whole cluster: control plane and node in one process
     Server(commands::server::Args),
+    /// Import, build, list and remove container images
+    Image(commands::image::Args),
     /// Run kubectl against this host's cluster
     #[command(disable_help_flag = true)]
     Kubectl(commands::kubectl::Args),
@@ -32,6 +34,11 @@ const FACES: &[(&str, &str)] = &[("kubectl", "kubectl")];
 
 /// Parses argv and runs the command. Exit status: 0 done, 1 failed, 2 wrong usage; `kubectl` has kubectl's own.
 pub fn run() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "runtime-create") {
+        // A container is being made: nothing else may happen in this process.
+        return ExitCode::from(runtime::helper_main(words).clamp(0, 255) as u8);
+    }
     let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -41,6 +48,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Server(args) => commands::server::run(args),
+        Command::Image(args) => commands::image::run(args),
         Command::Kubectl(args) => commands::kubectl::run(args),
         Command::Completion(args) => commands::completion::run(args, &mut Cli::command()),
     };

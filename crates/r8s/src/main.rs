@@ -4,8 +4,11 @@
 mod cli;
 mod commands;
 mod config;
+mod control;
 mod credentials;
 mod host;
+mod images;
+mod instance;
 mod paths;
 mod supervise;
 mod telemetry;

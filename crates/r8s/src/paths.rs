@@ -41,6 +41,16 @@ impl Paths {
         self.root.join("run/r8s")
     }
 
+    /// The container runtime's lasting state: images, sandboxes, containers.
+    pub fn runtime(&self) -> PathBuf {
+        self.lib().join("runtime")
+    }
+
+    /// Where commands on this host reach the server.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+
     pub fn pod_logs(&self) -> PathBuf {
         self.root.join("var/log/pods")
     }
