@@ -120,11 +120,18 @@ fn encode(w: &mut Writer, family: Family, stmt: &Stmt) {
                 w.attr_u32_be(1, NAT_RANDOM_FULLY);
             }
         }),
-        Stmt::Reject => expr(w, "reject", |w| {
-            // Works for both families and for UDP and TCP: clients see "connection refused" at once.
-            w.attr_u32_be(1, REJECT_ICMPX);
-            w.attr_u8(2, REJECT_ICMPX_PORT);
-        }),
+        Stmt::Reject => {
+            let (kind, code) = match family {
+                Family::Ip => (REJECT_ICMP, ICMP_PORT_UNREACHABLE),
+                Family::Ip6 => (REJECT_ICMP, ICMPV6_PORT_UNREACHABLE),
+                Family::Inet => (REJECT_ICMPX, REJECT_ICMPX_PORT),
+            };
+            expr(w, "reject", |w| {
+                w.attr_u32_be(1, kind);
+                w.attr_u8(2, code);
+            });
+        }
+        Stmt::Reset => expr(w, "reject", |w| w.attr_u32_be(1, REJECT_TCP_RST)),
         Stmt::Counter => expr(w, "counter", |_| {}),
         Stmt::Verdict(verdict) => expr(w, "immediate", |w| {
             w.attr_u32_be(1, REG_VERDICT);

@@ -318,7 +318,10 @@ pub enum Stmt {
     Masquerade {
         random: bool,
     },
+    /// Answers "port unreachable".
     Reject,
+    /// Answers a TCP segment with a reset: refused at once, also for the host itself.
+    Reset,
     Counter,
     Verdict(Verdict),
 }

@@ -60,6 +60,7 @@ fn every_statement(family: Family, net: &str) -> Table {
         Hook::new(HookKind::Nat, HookPoint::Postrouting, 100),
         vec![vec![Stmt::MarkHas(0x4000), Stmt::CtDnat, Stmt::Masquerade { random: true }]],
     );
+    table.chain("refuse", vec![vec![Stmt::Proto(6), Stmt::Reset], vec![Stmt::Reject]]);
     table.base_chain(
         "filter",
         Hook::new(HookKind::Filter, HookPoint::Forward, 0),

@@ -161,6 +161,7 @@ fn stmt(family: Family, step: &Stmt) -> String {
         Stmt::Masquerade { random: true } => "masquerade fully-random".into(),
         Stmt::Masquerade { random: false } => "masquerade".into(),
         Stmt::Reject => "reject".into(),
+        Stmt::Reset => "reject with tcp reset".into(),
         Stmt::Counter => "counter".into(),
         Stmt::Verdict(verdict) => verdict.to_string(),
     }

@@ -158,7 +158,7 @@ fn stmt(table: &Table, step: &Stmt, packet: &mut Packet, world: &mut World) -> S
             packet.masqueraded = true;
             Step::Ends(Outcome::Accepted)
         }
-        Stmt::Reject => Step::Ends(Outcome::Rejected),
+        Stmt::Reject | Stmt::Reset => Step::Ends(Outcome::Rejected),
         Stmt::Verdict(verdict) => enact(verdict),
     }
 }
