@@ -12,6 +12,7 @@ mod instance;
 mod paths;
 mod supervise;
 mod telemetry;
+mod wiring;
 
 use std::process::ExitCode;
 

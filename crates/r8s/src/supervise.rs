@@ -1,9 +1,10 @@
 //! Runs components side by side: a panic or an error in one is reported and that one is started again, with
-//! back-off; the others do not notice.
+//! back-off; the others do not notice. Says of each when it is up.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,10 +24,11 @@ impl Supervisor {
         Self { tasks: JoinSet::new(), shutdown }
     }
 
-    /// Keeps `component` running until shutdown. `component` is called for each start.
+    /// Keeps `component` running until shutdown. `component` is called for each start, with what it tells that it is
+    /// up by.
     pub fn run<F, Fut, E>(&mut self, name: &'static str, mut component: F)
     where
-        F: FnMut(CancellationToken) -> Fut + Send + 'static,
+        F: FnMut(oneshot::Sender<()>, CancellationToken) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
@@ -35,8 +37,14 @@ impl Supervisor {
             let mut delay = FIRST_DELAY;
             while !shutdown.is_cancelled() {
                 let started = Instant::now();
+                let (ready, up) = oneshot::channel();
+                tokio::spawn(async move {
+                    if up.await.is_ok() {
+                        println!("{name} up after {} ms", started.elapsed().as_millis());
+                    }
+                });
                 // A task of its own, so that a panic ends there.
-                let outcome = tokio::spawn(component(shutdown.clone())).await;
+                let outcome = tokio::spawn(component(ready, shutdown.clone())).await;
                 if shutdown.is_cancelled() {
                     return;
                 }
@@ -77,7 +85,7 @@ mod tests {
         let mut supervisor = Supervisor::new(shutdown.clone());
         let starts = Arc::new(AtomicUsize::new(0));
         let counter = starts.clone();
-        supervisor.run("fragile", move |shutdown| {
+        supervisor.run("fragile", move |_ready, shutdown| {
             let start = counter.fetch_add(1, Ordering::SeqCst);
             async move {
                 match start {

@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Server, Settings};
 use crate::credentials::Credentials;
+use crate::instance::Instance;
 use crate::paths::Paths;
 use crate::supervise::Supervisor;
-use crate::{host, telemetry};
+use crate::{host, telemetry, wiring};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -33,6 +36,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let config = Server::resolve(settings.or(from_file))?;
     host::require_root()?;
     telemetry::install();
+    // One TLS stack for all that is in this process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let paths = Paths::new(root);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -43,15 +48,40 @@ pub fn run(args: Args) -> Result<ExitCode> {
 async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
-    let credentials = Credentials::load_or_create(&paths)?;
-    let server = format!("https://127.0.0.1:{}", config.secure_port);
+    let _instance = Instance::acquire(&paths)?;
+    let listener = wiring::apiserver::listen(&config).await?;
     let kubeconfig = paths.admin_kubeconfig();
-    credentials.write_admin_kubeconfig(&kubeconfig, &server)?;
+    let (credentials, store) = prepare(&config, &paths).await?;
     println!("kubeconfig {}", kubeconfig.display());
-    let supervisor = Supervisor::new(shutdown.clone());
+
+    let api = wiring::apiserver::start(&config, &credentials, store).await?;
+    println!("apiserver up after {} ms", started.elapsed().as_millis());
+    let serving = {
+        let (api, shutdown) = (api.clone(), shutdown.clone());
+        tokio::spawn(async move { api.serve(listener, shutdown).await })
+    };
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    wiring::controllers::start(&api, &config, &credentials, &mut supervisor);
     println!("ready in {} ms", started.elapsed().as_millis());
     supervisor.finish(Duration::from_secs(10)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), serving).await;
     Ok(())
+}
+
+/// Credentials and the store, side by side: a first start makes keys while the store opens.
+async fn prepare(config: &Server, paths: &Paths) -> Result<(Credentials, Arc<dyn Store>)> {
+    let opening = {
+        let paths = paths.clone();
+        tokio::task::spawn_blocking(move || wiring::apiserver::open_store(&paths))
+    };
+    let (paths, port) = (paths.clone(), config.secure_port);
+    let credentials = tokio::task::spawn_blocking(move || {
+        let credentials = Credentials::load_or_create(&paths)?;
+        credentials
+            .write_admin_kubeconfig(&paths.admin_kubeconfig(), &format!("https://127.0.0.1:{port}"))?;
+        anyhow::Ok(credentials)
+    });
+    Ok((credentials.await??, opening.await??))
 }
 
 /// SIGTERM and SIGINT begin an orderly stop.

@@ -1,0 +1,63 @@
+//! The API server over its store.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver::{ApiServer, Config};
+use store::Store;
+use tokio::net::TcpListener;
+
+use crate::config::Server;
+use crate::credentials::Credentials;
+use crate::paths::Paths;
+
+/// Opens the store; blocks.
+pub fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
+    let dir = paths.store();
+    pki::files::private_dir(&dir)?;
+    store::embedded::open(&dir, store::embedded::Options::default())
+        .with_context(|| format!("cannot open the store in {}", dir.display()))
+}
+
+/// Takes the API's port, before anything else is done that could be in vain.
+pub async fn listen(config: &Server) -> Result<TcpListener> {
+    let address = SocketAddr::new(config.bind_address, config.secure_port);
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address} for the API\nhint: is another server running? choose another port with --secure-port"
+        )
+    })
+}
+
+/// The server's settings out of ours.
+pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
+    let service_address = config.service_cidr.nth(1);
+    let addresses: Vec<IpAddr> = vec![config.node_ip, Ipv4Addr::LOCALHOST.into(), service_address];
+    let serving = credentials.api_server(&config.node_name, &addresses)?;
+    let kubelet_client = credentials.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
+    let authority = credentials.authority.certificate_pem().to_owned();
+    Ok(Config {
+        advertise_address: config.node_ip,
+        secure_port: config.secure_port,
+        service_cidrs: vec![config.service_cidr.to_string()],
+        runtime_config: config.runtime_config.clone(),
+        feature_gates: config.feature_gates.clone(),
+        issuers: vec![format!("https://kubernetes.default.svc.{}", config.cluster_domain)],
+        signing_key_pem: Some(credentials.service_account_key.clone()),
+        client_ca_pem: Some(authority.clone()),
+        serving_cert_pem: Some(serving.certificate_pem),
+        serving_key_pem: Some(serving.key_pem),
+        front_proxy_ca_pem: Some(credentials.front_proxy.certificate_pem().to_owned()),
+        front_proxy_names: vec!["front-proxy-client".to_owned()],
+        kubelet_client_cert_pem: Some(kubelet_client.certificate_pem),
+        kubelet_client_key_pem: Some(kubelet_client.key_pem),
+        kubelet_ca_pem: Some(authority.clone()),
+        root_ca_pem: Some(authority),
+        ..Config::default()
+    })
+}
+
+pub async fn start(settings: &Server, credentials: &Credentials, store: Arc<dyn Store>) -> Result<ApiServer> {
+    ApiServer::start(config(settings, credentials)?, store).await.context("the API server cannot start")
+}

@@ -1,0 +1,5 @@
+//! How components are made out of settings and credentials, and by whom they are known to the API. One file each.
+
+pub mod apiserver;
+pub mod controllers;
+pub mod identity;
