@@ -23,4 +23,4 @@ pub use builtin::{TypeId, kinds, of_kind, of_type};
 pub(crate) use builtin::{go_element, go_type};
 pub use node::{Field, Inline, List, ListType, Map, MapType, Other, Schema, Shape, Struct};
 pub use walk::{Zero, apply_defaults, normalize, prune, zero};
-pub(crate) use walk::{becomes_null, fill, is_empty, zero_of};
+pub(crate) use walk::{fill, is_empty, zero_of};

@@ -333,3 +333,41 @@ fn scale_entries_map_there_and_back() {
     assert_eq!(fields(&object, "hpa"), json!({"f:spec": {"f:replicas": {}}}));
     assert_eq!(fields(&object, "one")["f:spec"].get("f:replicas"), None);
 }
+
+/// Creations that a real server answered, with the managed fields it gave. What the server adds after tracking
+/// (addresses, phases, …) is left out where it is known.
+#[test]
+fn recorded_creations_have_the_same_managed_fields() {
+    let (mut same, mut odd) = (0, Vec::new());
+    let found = crate::testdata::recorded_objects(|place, body| {
+        let entries = body["metadata"]["managedFields"].as_array();
+        let [entry] = entries.map(Vec::as_slice).unwrap_or_default() else { return };
+        if entry.get("subresource").is_some() || entry["operation"] != "Update" || !place.contains("create") {
+            return;
+        }
+        let gv = crate::GroupVersion::parse(body["apiVersion"].as_str().unwrap()).unwrap();
+        let gvk = gv.kind(body["kind"].as_str().unwrap());
+        let Some(schema) = schema::of_kind(&gvk) else { return };
+        let filters = BTreeMap::from([(gvk.api_version(), Filter::exclude(&[&["status"]]))]);
+        let manager = FieldManager {
+            typed: Typed::Schema(schema),
+            gvk: &gvk,
+            subresource: "",
+            filters: &filters,
+            convert: &OneVersion,
+            now: "x",
+        };
+        let mut empty = json!({"apiVersion": body["apiVersion"], "kind": body["kind"]});
+        schema::normalize(schema, &mut empty);
+        let mut new = body.clone();
+        new["metadata"].as_object_mut().unwrap().remove("managedFields");
+        let out = manager.update(&empty, new, "apidiff");
+        let got = &out["metadata"]["managedFields"][0]["fieldsV1"];
+        if got == &entry["fieldsV1"] {
+            same += 1;
+        } else {
+            odd.push(format!("{place}\n  got  {got}\n  want {}", entry["fieldsV1"]));
+        }
+    });
+    assert!(!found || same > 250, "{same} the same, {} odd:\n{}", odd.len(), odd.join("\n"));
+}

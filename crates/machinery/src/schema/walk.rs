@@ -85,8 +85,8 @@ pub(crate) fn is_empty(field: &Field, value: &Value) -> bool {
 }
 
 /// Brings an object of built-in types into the form that upstream would write after storing it: zero values with
-/// `omitempty` vanish, fields without it appear, empty lists and maps without it are null. Values keep their text.
-/// Idempotent. The parts of custom resources that are not built-in types stay as they are.
+/// `omitempty` vanish, fields without it appear, empty lists and maps without it are null (decoding leaves these: who
+/// manages a field depends on them, so call this after managed fields are tracked). Values keep their text. Idempotent. The parts of custom resources that are not built-in types stay as they are.
 pub fn normalize(schema: &Schema, value: &mut Value) {
     match (schema.shape(), value) {
         (Shape::Struct(s), Value::Object(map)) => normalize_struct(s, map),
@@ -129,7 +129,7 @@ fn normalize_struct(s: &Struct, map: &mut Map<String, Value>) {
 }
 
 /// An empty list or map does not survive protobuf. Lists and tables are never stored: their `items` and `rows` stay.
-pub(crate) fn becomes_null(field: &Field, value: &Value) -> bool {
+fn becomes_null(field: &Field, value: &Value) -> bool {
     match (field.schema.shape(), value) {
         (Shape::List(_), Value::Array(items)) => {
             items.is_empty() && !matches!(&*field.name, "items" | "rows")

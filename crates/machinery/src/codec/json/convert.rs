@@ -87,9 +87,7 @@ impl Converter {
             let Some(value) = self.below(Step::Name(&field.name), |c| c.value(&field.schema, value))? else {
                 continue;
             };
-            if schema::becomes_null(field, &value) {
-                out.insert(field.name.to_string(), Value::Null);
-            } else if !schema::is_empty(field, &value) {
+            if !schema::is_empty(field, &value) {
                 out.insert(field.name.to_string(), value);
             }
         }

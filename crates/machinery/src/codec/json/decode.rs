@@ -236,9 +236,6 @@ impl<'a> Reader<'a> {
             self.path.truncate(outer.2);
             match value {
                 Some(value) if schema::is_empty(field, &value) => drop(map.remove(&*field.name)),
-                Some(value) if schema::becomes_null(field, &value) => {
-                    drop(map.insert(key.into(), Value::Null))
-                }
                 Some(value) => drop(map.insert(key.into(), value)),
                 None if again => drop(map.remove(&*field.name)),
                 None => {}
