@@ -5,4 +5,5 @@
 //! that form; [`crate::schema::normalize`] restores it after changes, and makes the stored form of it.
 
 pub mod json;
+pub mod proto;
 pub(crate) mod time;

@@ -32,3 +32,28 @@ pub fn recorded_objects(mut visit: impl FnMut(&str, &serde_json::Value)) -> bool
     }
     true
 }
+
+/// The published objects, each fully populated: file name, schema, value, path of the JSON file.
+pub fn round_trips(
+    mut visit: impl FnMut(&str, &'static crate::schema::Schema, &serde_json::Value, &std::path::Path),
+) -> bool {
+    let Some(dir) = facts("roundtrip") else { return false };
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let gvk = match name.as_str() {
+            "core.v1.WatchEvent" => crate::GroupVersionKind::new("", "v1", "WatchEvent"),
+            _ => {
+                let text = |key: &str| json[key].as_str().unwrap().to_owned();
+                crate::GroupVersion::parse(&text("apiVersion")).unwrap().kind(text("kind"))
+            }
+        };
+        let schema = crate::schema::of_kind(&gvk).unwrap_or_else(|| panic!("{name}"));
+        visit(&name, schema, &json, &path);
+    }
+    true
+}

@@ -28,6 +28,7 @@ use serde_json::Value;
 use crate::schema::Schema;
 
 pub use convert::convert;
+pub(crate) use decode::whole;
 pub use encode::{encode, encode_any, encode_string};
 
 /// Why bytes are no object.

@@ -114,6 +114,15 @@ pub struct Struct {
     pub unions: &'static str,
     /// Fields that stand on the wire when not set; found on first use.
     pub(super) always: OnceLock<Vec<u16>>,
+    /// What has a protobuf number, in that order; found on first use.
+    pub(super) wire: OnceLock<Vec<(u32, Wire)>>,
+}
+
+/// What a protobuf field number stands for: an index into `fields` or `inlines`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wire {
+    Field(u16),
+    Inline(u16),
 }
 
 #[derive(Clone, Debug)]
@@ -245,6 +254,18 @@ impl Struct {
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// By protobuf field number, ascending.
+    pub(crate) fn wire(&self) -> &[(u32, Wire)] {
+        self.wire.get_or_init(|| {
+            let index = |n: usize| u16::try_from(n).unwrap_or(FREE);
+            let fields = self.fields.iter().enumerate().map(|(n, f)| (f.tag, Wire::Field(index(n))));
+            let inlines = self.inlines.iter().enumerate().map(|(n, i)| (i.tag, Wire::Inline(index(n))));
+            let mut all: Vec<(u32, Wire)> = fields.chain(inlines).filter(|(tag, _)| *tag != 0).collect();
+            all.sort_by_key(|(tag, _)| *tag);
+            all
+        })
     }
 
     /// `Pod`; "" for custom resources.
