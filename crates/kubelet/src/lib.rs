@@ -4,16 +4,22 @@
 //! runtime that speaks CRI. What it deliberately does not know: how a container is made, how a pod gets its address,
 //! who decides which pod runs where.
 
+mod agent;
 pub mod amounts;
 pub mod backoff;
 pub mod cri;
 pub mod decide;
 pub mod dns;
 pub mod env;
+pub mod logs;
 pub mod observed;
 pub mod pod;
+pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod refs;
 pub mod status;
 pub mod volumes;
+pub mod worker;
+
+pub use agent::{Config, Error, run};

@@ -4,6 +4,7 @@
 
 mod conditions;
 mod containers;
+mod patch;
 mod phase;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::HashMap;
 
 pub use containers::restarting_all;
+pub use patch::status_patch;
 
 use crate::decide::Probes;
 use crate::observed::Observed;

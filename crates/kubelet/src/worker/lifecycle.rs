@@ -41,7 +41,8 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// A pod seen for the first time; one that has ended already is not begun again.
     pub fn new(pod: &Pod) -> Self {
-        let mut new = Lifecycle { stage: Stage::Syncing, grace: None, ending: None, deleted: false, removed: false };
+        let mut new =
+            Lifecycle { stage: Stage::Syncing, grace: None, ending: None, deleted: false, removed: false };
         if is_terminal(pod.phase()) {
             new.advance(Stage::Terminating);
         }
@@ -79,7 +80,9 @@ impl Lifecycle {
         let before = (self.stage.min(Stage::Terminating), self.grace);
         if pod.is_deleted() {
             self.deleted = true;
-            self.shorten(pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| pod.spec().grace_period()));
+            self.shorten(
+                pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| pod.spec().grace_period()),
+            );
             self.advance(Stage::Terminating);
         }
         if removed {
@@ -145,7 +148,9 @@ mod tests {
     }
 
     fn deleted(grace: i64) -> Pod {
-        pod(json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}}))
+        pod(
+            json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}}),
+        )
     }
 
     #[test]
