@@ -88,9 +88,9 @@ impl Lifecycle {
         if removed {
             self.deleted = true;
             self.removed = true;
-            // Deleted by force: whoever did that does not wait.
-            let polite = if pod.is_static() || pod.is_deleted() { pod.spec().grace_period() } else { 1 };
-            self.shorten(pod.metadata.deletion_grace_period_seconds.unwrap_or(polite));
+            // An object that goes before its containers was deleted by force: whoever did that does not wait. A static
+            // pod's manifest is simply taken away.
+            self.shorten(if pod.is_static() { pod.spec().grace_period() } else { 1 });
             self.advance(Stage::Terminating);
         }
         before != (self.stage.min(Stage::Terminating), self.grace)
