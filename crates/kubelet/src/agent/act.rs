@@ -248,6 +248,11 @@ impl Worker {
             out.retry_at(until);
             return Err(());
         }
+        // A failed pull is shown as such for a moment, whatever else wakes the worker meanwhile.
+        if let Some(until) = self.shown_until.get(name).copied().filter(|until| *until > now) {
+            out.retry_at(until);
+            return Err(());
+        }
         match self.start_now(container, target, seen, means, sandbox).await {
             Ok(()) => {
                 self.failures.remove(name);
@@ -267,6 +272,7 @@ impl Worker {
                 match failed.reason.as_str() {
                     "ImagePullBackOff" => out.retry_at(self.pulls.until(&image, now).unwrap_or(now + RETRY)),
                     "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" => {
+                        self.shown_until.insert(name.clone(), now + SHOW_PULL_ERROR);
                         out.retry_at(now + SHOW_PULL_ERROR);
                     }
                     _ => out.retry_at(now + RETRY),

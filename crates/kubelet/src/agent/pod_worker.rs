@@ -67,6 +67,8 @@ pub(crate) struct Worker {
     pub(super) failures: HashMap<String, StartFailure>,
     pub(super) crashes: Backoff,
     pub(super) pulls: PullState,
+    /// By container: until when a failed pull stands in its status.
+    pub(super) shown_until: HashMap<String, Timestamp>,
     pub(super) resize_error: Option<String>,
     tokens: Tokens,
     probes: PodProbes,
@@ -86,6 +88,7 @@ impl Worker {
             failures: HashMap::new(),
             crashes: Backoff::new(Duration::from_secs(10).min(max), max),
             pulls: PullState::default(),
+            shown_until: HashMap::new(),
             resize_error: None,
             tokens: Tokens::default(),
             probes: PodProbes::new(wake.clone()),

@@ -57,9 +57,6 @@ impl Recorder {
     pub fn without_image(&self, image: &str) {
         self.state.lock().unwrap().missing_images.insert(image.into());
     }
-    pub fn with_image(&self, image: &str) {
-        self.state.lock().unwrap().missing_images.remove(image);
-    }
     pub fn stubborn(&self, name: &str) {
         self.state.lock().unwrap().stubborn.insert(name.into());
     }
