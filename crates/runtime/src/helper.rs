@@ -95,15 +95,7 @@ fn own_stdio(spec: &Spec) {
 
 /// An error with its causes; where the cause is the command itself, that alone, as runc words it.
 fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
+    let text = crate::image::chain(error);
     match text.find("exec: \"") {
         Some(at) => text[at..].trim_end_matches(['"', ')']).to_owned(),
         None => text,

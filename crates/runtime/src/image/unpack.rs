@@ -314,13 +314,14 @@ impl Meta {
         }
         let text = |key: &str| pax.get(key).and_then(|value| std::str::from_utf8(value).ok());
         let header = entry.header();
+        let old = header.as_old();
         let id = |key: &str, own: io::Result<u64>| match text(key).and_then(|text| text.parse().ok()) {
             Some(id) => Ok(id),
             None => own.and_then(|id| u32::try_from(id).map_err(|_| invalid("an owner above 2^32"))),
         };
         let time = match text("mtime").and_then(parse_time) {
             Some(time) => time,
-            None => Timespec { tv_sec: header.mtime()? as i64, tv_nsec: 0 },
+            None => Timespec { tv_sec: blank_is_zero(&old.mtime, header.mtime())? as i64, tv_nsec: 0 },
         };
         let mut xattrs = Vec::new();
         for (key, value) in &pax {
@@ -332,12 +333,20 @@ impl Meta {
             }
         }
         Ok(Meta {
-            mode: Mode::from(header.mode()? & 0o7777),
-            uid: id("uid", header.uid())?,
-            gid: id("gid", header.gid())?,
+            mode: Mode::from(blank_is_zero(&old.mode, header.mode())? & 0o7777),
+            uid: id("uid", blank_is_zero(&old.uid, header.uid()))?,
+            gid: id("gid", blank_is_zero(&old.gid, header.gid()))?,
             times: Timestamps { last_access: time, last_modification: time },
             xattrs,
         })
+    }
+}
+
+/// Some writers leave numbers out; Go's reader, and so every other runtime, takes that as 0.
+fn blank_is_zero<T: Default>(field: &[u8], parsed: io::Result<T>) -> io::Result<T> {
+    match parsed {
+        Err(_) if field.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(T::default()),
+        other => other,
     }
 }
 

@@ -13,7 +13,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::lifecycle::{Inner, new_id, warn_on_error};
-use super::sandbox::{chain, hostname, remove_dir};
+use super::sandbox::{hostname, remove_dir};
 use super::spec::{self, HostDevice, Input};
 use super::state::{self, Container, ContainerState, Phase, Sandbox, lock};
 use super::users::{self, Wanted};
@@ -21,6 +21,7 @@ use super::{filter, mounts};
 use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
 use crate::cri::{self, Error};
 use crate::image::Image;
+use crate::image::chain;
 use crate::shim::{Exit, ShimError};
 
 /// As containerd: the container never ran.

@@ -12,9 +12,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::lifecycle::{Inner, new_id};
-use super::sandbox::chain;
 use super::state::{Container, Phase, lock};
 use crate::cri::{self, Code, Error, v1};
+use crate::image::chain;
 use crate::shim::Exit;
 
 /// More output of one ExecSync than this is cut, as containerd does.

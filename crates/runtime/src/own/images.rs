@@ -2,8 +2,9 @@
 
 use super::lifecycle::Inner;
 use super::state;
-use crate::cri::{self, Error, v1};
+use crate::cri::{self, Code, Error, v1};
 use crate::image::Image;
+use crate::image::pull::{PullError, pull};
 
 impl Inner {
     pub fn list_images(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
@@ -26,9 +27,26 @@ impl Inner {
         response
     }
 
+    /// Answers what CRI calls the image's reference.
+    pub async fn pull_image(&self, request: v1::PullImageRequest) -> cri::Result<String> {
+        let name = request.image.map(|spec| spec.image).unwrap_or_default();
+        let auth = request.auth.as_ref();
+        let id = pull(&self.images, &self.config.registries, &name, auth).await.map_err(|error| {
+            let code = match &error {
+                PullError::NotFound { .. } | PullError::Platform { .. } => Code::NotFound,
+                PullError::Reference(_) => Code::InvalidArgument,
+                PullError::Denied { .. } | PullError::Failed { .. } => Code::Unknown,
+            };
+            Error::new(code, error.to_string())
+        })?;
+        let found =
+            self.images.find(&id).ok_or_else(|| Error::internal(format!("image {id} has vanished")))?;
+        Ok(found.reference())
+    }
+
     pub async fn remove_image(&self, spec: Option<v1::ImageSpec>) -> cri::Result<()> {
         let name = spec.map(|spec| spec.image).unwrap_or_default();
-        self.images.remove(&name).map_err(|error| Error::unknown(super::sandbox::chain(&error)))
+        self.images.remove(&name).map_err(|error| Error::unknown(crate::image::chain(&error)))
     }
 
     pub fn image_fs_info(&self) -> v1::ImageFsInfoResponse {

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::state::{self, Container, ContainerState, Phase, Sandbox, SandboxState, lock};
 use crate::cri::{self, v1};
+use crate::image::pull::Registries;
 use crate::image::{ImageError, ImageStore};
 use crate::network::PodNetwork;
 use crate::shim::{self, Exit, ShimClient, Told, Watch};
@@ -24,6 +25,8 @@ pub struct Config {
     pub helper: Vec<String>,
     /// Connects pods. `None`: a pod's network namespace has loopback only.
     pub network: Option<Arc<dyn PodNetwork>>,
+    /// Where images are pulled from.
+    pub registries: Registries,
     /// Images are synced to disk before they count. Off only for tests.
     pub durable_images: bool,
 }
@@ -37,6 +40,7 @@ impl Config {
             run: run.into(),
             helper: vec![binary, "runtime-create".to_owned()],
             network: None,
+            registries: Registries::default(),
             durable_images: true,
         })
     }
@@ -65,7 +69,7 @@ pub struct Runtime(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub config: Config,
-    pub images: ImageStore,
+    pub images: Arc<ImageStore>,
     pub hierarchy: Arc<Hierarchy>,
     pub shim_program: PathBuf,
     pub known_capabilities: Vec<String>,
@@ -98,7 +102,7 @@ impl Runtime {
             // Users of user namespaces must get through to their roots, not look around.
             std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
         }
-        let images = ImageStore::open(&config.root.join("images"), config.durable_images)?;
+        let images = Arc::new(ImageStore::open(&config.root.join("images"), config.durable_images)?);
         let shim_program = shim::install(&config.run)?;
         let (known_capabilities, least_oom_score) = privileges();
         let inner = Arc::new(Inner {
@@ -119,7 +123,7 @@ impl Runtime {
     }
 
     /// The image store, for imports and builds that CRI has no call for.
-    pub fn images(&self) -> &ImageStore {
+    pub fn images(&self) -> &Arc<ImageStore> {
         &self.0.images
     }
 }

@@ -10,6 +10,7 @@ use super::mounts;
 use super::state::{self, Sandbox, SandboxState, lock};
 use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
 use crate::cri::{self, Error};
+use crate::image::chain;
 use crate::shim::{Namespaces, ShimClient};
 
 /// As docker and containerd: a pod's shared memory.
@@ -357,15 +358,4 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// An error with its causes, for CRI's one line of text.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -266,6 +266,10 @@ impl ImageService for Runtime {
         now(Ok(self.0.image_status(&request)))
     }
 
+    fn pull_image(&self, request: v1::PullImageRequest) -> Answer<'_, v1::PullImageResponse> {
+        Box::pin(async move { Ok(v1::PullImageResponse { image_ref: self.0.pull_image(request).await? }) })
+    }
+
     fn remove_image(&self, request: v1::RemoveImageRequest) -> Answer<'_, v1::RemoveImageResponse> {
         Box::pin(async move {
             self.0.remove_image(request.image).await?;

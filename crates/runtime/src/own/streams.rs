@@ -7,10 +7,10 @@ use futures_util::future::BoxFuture;
 
 use super::exec::{Running, input_pipe, output_pipe};
 use super::lifecycle::{Inner, new_id};
-use super::sandbox::chain;
 use super::state::Container;
 use crate::cri::v1::{self, NamespaceMode};
 use crate::cri::{self, Code, Error};
+use crate::image::chain;
 use crate::streaming::{Control, Process, Request, Stdio, Target};
 
 /// The ends of a process's stdio: ours, and the process's in the order the shim takes them.

@@ -3,5 +3,6 @@
 
 mod cri_socket;
 mod life;
+mod pulls;
 mod streams;
 mod world;

@@ -39,6 +39,7 @@ pub fn config(dir: &Path) -> Config {
         run: dir.join("run"),
         helper: vec![env!("CARGO_BIN_EXE_runtime-helper").to_owned()],
         network: None,
+        registries: Default::default(),
         durable_images: false,
     }
 }
