@@ -33,6 +33,9 @@ impl Selector {
         let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
         let mut out = Vec::new();
         for term in FieldSelector::parse(fields).map_err(Status::bad_request)?.terms {
+            if term.field.is_empty() && term.value.is_empty() {
+                continue;
+            }
             let field = match &*term.field {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" if namespaced || known.is_empty() => Field::Namespace,

@@ -1,9 +1,9 @@
 //! Request bodies as objects: types checked, unknown fields dropped, with upstream's errors.
 
 use machinery::codec::json::{Document, strict_message};
-use machinery::field::go_quote;
+use machinery::field::{Error, Path, go_quote};
 use machinery::schema::{self, Schema};
-use machinery::{Get, GroupVersion, GroupVersionKind, Status, Value};
+use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
 
 use crate::crd::CustomVersion;
 use crate::front::negotiate::Encoding;
@@ -187,16 +187,57 @@ fn yaml_to_json(body: &[u8], want: &GroupVersionKind) -> Result<Vec<u8>, Status>
     Err(unrecognized(body, want, "yaml: not supported"))
 }
 
-/// The same for an object that was made here, by a patch.
-pub fn check_object(
-    object: Value,
+/// An object that was made here by a JSON or merge patch, read as if it had been sent.
+pub fn check_patched(
+    object: &Value,
     want: &GroupVersionKind,
     custom: Option<&CustomVersion>,
     strictness: Strictness,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let body = serde_json::to_vec(&object).map_err(Status::internal)?;
-    decode_request(&body, Encoding::Json, want, custom, strictness, warnings)
+    let mut body = Vec::new();
+    machinery::codec::json::encode_any(object, &mut body);
+    let at = Path::new("patch");
+    let refuse = |why: &str| {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Status::invalid(&GroupKind::default(), "", &[Error::invalid(&at, text, why)])
+    };
+    let strict = strictness != Strictness::Ignore;
+    let known = if custom.is_some() { None } else { schema::of_kind(want) };
+    let document = Document::parse(&body).map_err(|e| refuse(&e.to_string()))?;
+    let found = document.type_meta().map_err(|e| refuse(&json_error(&e.to_string())))?;
+    let actual = actual_kind(&found.api_version, &found.kind, want);
+    check_kind(&actual, want, custom.is_some(), &|why| refuse(why))?;
+    let decoded = match known {
+        Some(schema) => document.decode(schema, strict),
+        None => document.decode_any(strict),
+    }
+    .map_err(|e| refuse(&e.to_string()))?;
+    let (mut value, mut problems) = (decoded.value, decoded.strict);
+    if let Some(schema) = custom.and_then(|c| c.schema.as_ref()) {
+        prune(schema, &mut value, strict, &mut problems);
+    }
+    report(problems, strictness, warnings, &|why| refuse(why))?;
+    Ok(value)
+}
+
+/// The same for a strategic merge patch, whose result never was text.
+pub fn check_merged(
+    object: Value,
+    patch: &Value,
+    want: &GroupVersionKind,
+    strictness: Strictness,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let at = Path::new("patch");
+    let shown = machinery::patch::go_print(patch);
+    let refuse =
+        |why: &str| Status::invalid(&GroupKind::default(), "", &[Error::invalid(&at, shown.as_str(), why)]);
+    let Some(schema) = schema::of_kind(want) else { return Ok(object) };
+    let decoded = machinery::codec::json::convert(schema, object, strictness != Strictness::Ignore)
+        .map_err(|e| refuse(&e.to_string()))?;
+    report(decoded.strict, strictness, warnings, &|why| refuse(why))?;
+    Ok(decoded.value)
 }
 
 /// Options in a body; they may be of any group-version that is served.
@@ -209,21 +250,36 @@ pub fn decode_options(
 ) -> Result<Value, Status> {
     let _ = (strictness, warnings);
     if encoding == Encoding::Json || encoding == Encoding::Yaml {
-        let document =
-            Document::parse(body).map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
+        let bare = |e: machinery::codec::json::Error| Status::bad_request(json_error(&e.to_string()));
+        let document = Document::parse(body).map_err(bare)?;
+        let found = document.type_meta().map_err(bare)?;
+        if !found.kind.is_empty() && found.kind != want.kind {
+            return Err(Status::bad_request(format!(
+                "no kind {} is registered for version {} in scheme {}",
+                go_quote(&found.kind),
+                go_quote(&found.api_version),
+                go_quote("k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27")
+            )));
+        }
         return Ok(document.decode_any(false).map_err(|e| Status::bad_request(e.to_string()))?.value);
     }
     Err(unrecognized(body, want, &no_prefix(encoding)))
 }
 
-/// An applied configuration: what it says, no more (no defaults, no pruning before types are checked).
+/// An applied configuration: what it says, no more; its kind and types are checked when it is applied.
 pub fn decode_apply(
     body: &[u8],
-    encoding: Encoding,
-    want: &GroupVersionKind,
-    custom: Option<&CustomVersion>,
     strictness: Strictness,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    decode_request(body, encoding, want, custom, strictness, warnings)
+    let bad = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
+    let document = Document::parse(body).map_err(|e| bad(&e))?;
+    let decoded = document.decode_any(strictness != Strictness::Ignore).map_err(|e| bad(&e))?;
+    match strictness {
+        _ if decoded.strict.is_empty() => {}
+        Strictness::Strict => return Err(bad(&strict_message(&decoded.strict))),
+        Strictness::Warn => warnings.extend(decoded.strict),
+        Strictness::Ignore => {}
+    }
+    Ok(decoded.value)
 }

@@ -107,6 +107,11 @@ impl CustomVersion {
         at.set(last, replicas);
     }
 
+    /// To another served version; without a conversion webhook only the name of the version changes.
+    pub fn convert(&self, object: &mut Value, api_version: &str) {
+        object.set("apiVersion", api_version);
+    }
+
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
         let _ = (object, old);
         Vec::new()

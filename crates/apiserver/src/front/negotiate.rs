@@ -160,7 +160,17 @@ pub fn negotiate(headers: &HeaderMap, pretty: Option<&str>, offer: Offer) -> Res
             return Ok(Accepted { shape, clause: clause.text.to_owned(), ..plain(encoding) });
         }
     }
-    Err(not_acceptable(offer))
+    if clauses(&accept).iter().any(|c| Encoding::of(c.kind, c.subtype).is_some()) {
+        return Err(not_acceptable(offer));
+    }
+    // the router says it in its own words
+    let mut status = Status::new(
+        406,
+        "NotAcceptable",
+        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+    );
+    status.details = Some(machinery::status::Details::default());
+    Err(status)
 }
 
 fn shape(kind: &str, group: &str, version: &str, offer: Offer, encoding: Encoding) -> Option<Shape> {

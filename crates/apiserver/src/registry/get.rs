@@ -13,7 +13,9 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
     check_name(call)?;
     let revision = call.query.text("resourceVersion");
-    match parse_revision(revision)? {
+    // upstream returns this error bare
+    let asked = parse_revision(revision).map_err(|why| Status::new(500, "", why))?;
+    match asked {
         0 if revision.is_empty() => drop(call.core.fresh().await?),
         0 => {}
         at => drop(call.core.caught_up(at).await?),

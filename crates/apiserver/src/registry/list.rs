@@ -64,6 +64,7 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         }
         Shape::Metadata(version) => {
             let items: Vec<Value> = objects.into_iter().map(|o| encode::partial(o, version)).collect();
+            let items = if items.is_empty() { Value::Null } else { items.into() };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata, "items": items})
         }
@@ -85,7 +86,8 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     let cache = &call.home()?.cache;
     let mut start = String::new();
     let mut inconsistent = false;
-    let given = parse_revision(&options.revision)?;
+    let given = parse_revision(&options.revision)
+        .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     let (snapshot, revision) = if !options.token.is_empty() {
         if !options.revision.is_empty() && options.revision != "0" {
             return Err(Status::bad_request(

@@ -196,7 +196,7 @@ pub async fn run_view(call: &mut Call, verb: &str, body: Incoming) -> Result<Ans
 }
 
 /// `metadata.resourceVersion` or "" as a number; upstream's error if it is not one.
-pub fn parse_revision(text: &str) -> Result<i64, Status> {
+pub fn parse_revision(text: &str) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
     }
@@ -205,11 +205,8 @@ pub fn parse_revision(text: &str) -> Result<i64, Status> {
             std::num::IntErrorKind::PosOverflow => "value out of range",
             _ => "invalid syntax",
         };
-        Status::bad_request(format!(
-            "Invalid value: {}: strconv.ParseUint: parsing {}: {why}",
-            machinery::field::go_quote(text),
-            machinery::field::go_quote(text)
-        ))
+        let quoted = machinery::field::go_quote(text);
+        format!("resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {why}")
     })
 }
 

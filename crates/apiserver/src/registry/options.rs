@@ -50,7 +50,7 @@ pub fn write_options(call: &Call, kind: &str, apply: bool) -> Result<WriteOption
             errors.push(field::Error::not_supported(
                 &Path::new("fieldValidation"),
                 other,
-                &["Ignore", "Strict", "Warn"],
+                &["", "Ignore", "Strict", "Warn"],
             ));
             Strictness::Warn
         }

@@ -7,7 +7,7 @@ use super::update::{UpdateRequest, update_object};
 use super::{Call, encode, fields, read_body};
 use crate::codec::Patch;
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Encoding, Offer, negotiate};
+use crate::front::negotiate::{Offer, negotiate};
 use crate::front::respond::Answer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
     let updated = match kind {
         PatchType::Apply => {
-            let patch = decode_apply(call, &body, &options)?;
+            let patch = crate::codec::decode_apply(&body, options.strictness, &mut call.warnings)?;
             apply_patch_request(call, patch, &options).await?
         }
         kind => {
@@ -76,8 +76,15 @@ fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -
     let mut warnings = Vec::new();
     let want = call.resource.gvk();
     let custom = call.resource.custom.clone();
-    let mut new =
-        crate::codec::check_object(patched, &want, custom.as_deref(), options.strictness, &mut warnings)?;
+    let mut new = match patch {
+        Patch::Strategic(document) => {
+            crate::codec::check_merged(patched, document, &want, options.strictness, &mut warnings)?
+        }
+        _ => {
+            let custom = custom.as_deref();
+            crate::codec::check_patched(&patched, &want, custom, options.strictness, &mut warnings)?
+        }
+    };
     call.warnings.append(&mut warnings);
     check_identity(call, &new)?;
     new.set("kind", want.kind.as_str());
@@ -87,37 +94,13 @@ fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -
 }
 
 fn check_identity(call: &Call, new: &Value) -> Result<(), Status> {
-    let name = meta::name(new);
-    if name != call.name() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name()
-        )));
-    }
     let namespace = meta::namespace(new);
     if !call.namespace.is_empty() && namespace != call.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            call.namespace
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
-}
-
-fn decode_apply(call: &mut Call, body: &[u8], options: &WriteOptions) -> Result<Value, Status> {
-    let want = call.resource.gvk();
-    let mut warnings = Vec::new();
-    let custom = call.resource.custom.clone();
-    let patch = crate::codec::decode_apply(
-        body,
-        Encoding::Yaml,
-        &want,
-        custom.as_deref(),
-        options.strictness,
-        &mut warnings,
-    )?;
-    call.warnings.append(&mut warnings);
-    Ok(patch)
 }
 
 /// Server-side apply of an object.

@@ -155,8 +155,11 @@ impl Core {
 
 /// The answer to a read that asks for a revision not yet reached.
 pub fn too_large_revision(asked: i64, current: i64) -> Status {
-    let mut status =
-        Status::new(504, "Timeout", format!("Too large resource version: {asked}, current: {current}"));
+    let mut status = Status::new(
+        504,
+        "Timeout",
+        format!("Timeout: Too large resource version: {asked}, current: {current}"),
+    );
     status.details = Some(machinery::status::Details {
         causes: vec![machinery::status::Cause {
             reason: "ResourceVersionTooLarge".to_owned(),

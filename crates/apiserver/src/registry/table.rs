@@ -23,7 +23,7 @@ impl Include {
             "None" => Ok(Include::None),
             "Object" => Ok(Include::Object),
             other => Err(Status::bad_request(format!(
-                "unrecognized includeObject value: {}",
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
                 machinery::field::go_quote(other)
             ))),
         }
@@ -60,7 +60,7 @@ pub fn of(
                 row["conditions"] = conditions.into();
             }
             match include {
-                Include::None => {}
+                Include::None => row["object"] = Value::Null,
                 Include::Metadata => row["object"] = encode::partial(object.clone(), version),
                 Include::Object => row["object"] = object.clone(),
             }

@@ -1,7 +1,8 @@
 //! Continue tokens: where a list goes on, and at which revision.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 
 use machinery::{Get, Status, Value, json};
 
@@ -22,10 +23,14 @@ impl Token {
         let bad = |why: String| {
             Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
+        // bits left over at the end are nobody's concern, as in Go
+        let lenient = GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let bytes = GeneralPurpose::new(&base64::alphabet::URL_SAFE, lenient)
+            .decode(text)
             .map_err(|e| bad(format!("illegal base64 data: {e}")))?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let value = machinery::codec::json::decode_any(&bytes).map_err(|e| bad(e.to_string()))?;
         let revision = value.int("rv").unwrap_or(0);
         match value.text("v") {
             "meta.k8s.io/v1" if revision == 0 => {

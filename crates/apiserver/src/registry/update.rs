@@ -194,10 +194,10 @@ async fn round(
         return Ok(Updated { entry, created: false, deleted: deletes });
     }
     if deletes {
-        let revision = call.core.remove(home, key, entry.revision).await?;
+        call.core.remove(home, key, entry.revision).await?;
         reserved.keep().await;
         crate::subresource::services::after_delete(call, &stored).await;
-        let gone = Entry::new(Arc::from(key), revision, 0, &stored, &home.cache.fields);
+        let gone = Entry::new(Arc::from(key), entry.revision, 0, &stored, &home.cache.fields);
         return Ok(Updated { entry: Arc::new(gone), created: false, deleted: true });
     }
     match call.core.put(home, key, &stored, entry.revision).await {
@@ -278,10 +278,8 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
         if metadata.text("uid").is_empty() {
             keep(metadata, "uid");
         }
-        if !metadata.has("creationTimestamp") {
-            keep(metadata, "creationTimestamp");
-        }
-        if before.has("deletionTimestamp") && !metadata.has("deletionTimestamp") {
+        keep(metadata, "creationTimestamp");
+        if before.has("deletionTimestamp") {
             keep(metadata, "deletionTimestamp");
         }
         if before.has("deletionGracePeriodSeconds") && !metadata.has("deletionGracePeriodSeconds") {

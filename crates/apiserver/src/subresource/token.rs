@@ -34,6 +34,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let metadata = request.child("metadata");
     metadata.set("name", call.info.name.as_str());
     metadata.set("namespace", call.namespace.as_str());
+    metadata.set("uid", meta::uid(&account));
     metadata.set("creationTimestamp", fields::timestamp(call.now));
     request.set("status", json!({"token": token, "expirationTimestamp": fields::timestamp(until)}));
     object_answer(call, 201, request)
