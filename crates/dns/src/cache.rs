@@ -1,105 +1,74 @@
-//! Answers of upstream resolvers, kept as long as they say and no longer.
+//! Answers of other servers, kept for as long as they say, at most half a minute.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use crate::wire::{Foreign, Query};
 
-/// Answers kept at most; when full, those that have run out go first, then any.
-const CAPACITY: usize = 4096;
-const LONGEST: Duration = Duration::from_secs(3600);
-const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
+const MOST: Duration = Duration::from_secs(30);
+/// Entries per generation; two are kept.
+const GENERATION: usize = 5000;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// Lower case.
-    pub name: Name,
-    pub kind: RecordType,
+/// Name, kind, class, whether DNSSEC records are wanted.
+type Id = (String, u16, u16, bool);
+
+struct Kept {
+    answer: Arc<Foreign>,
+    since: Instant,
+    until: Instant,
 }
 
+/// Two generations: when the young one is full it becomes the old one, and the old one goes. No entry is touched
+/// twice, nothing is swept by a timer.
 #[derive(Default)]
-pub struct Cache {
-    entries: HashMap<Question, (Instant, Instant, Message)>,
+pub(crate) struct Cache {
+    young: HashMap<Id, Kept>,
+    old: HashMap<Id, Kept>,
 }
 
 impl Cache {
-    /// A kept answer, its times to live counted down.
-    pub fn get(&self, question: &Question, now: Instant) -> Option<Message> {
-        let (since, until, message) = self.entries.get(question)?;
-        if now >= *until {
-            return None;
-        }
-        let age = now.duration_since(*since).as_secs() as u32;
-        let mut message = message.clone();
-        for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
-            for record in section {
-                record.ttl = record.ttl.saturating_sub(age);
-            }
-        }
-        Some(message)
+    /// The answer and its age in seconds.
+    pub(crate) fn get(&self, query: &Query, now: Instant) -> Option<(Arc<Foreign>, u32)> {
+        let id = id(query);
+        let kept = self.young.get(&id).or_else(|| self.old.get(&id)).filter(|kept| now < kept.until)?;
+        Some((kept.answer.clone(), now.duration_since(kept.since).as_secs() as u32))
     }
 
-    pub fn put(&mut self, question: Question, message: Message, now: Instant) {
-        let Some(life) = life(&message) else { return };
-        if self.entries.len() >= CAPACITY {
-            self.entries.retain(|_, (_, until, _)| *until > now);
-            let surplus = (self.entries.len() + 1).saturating_sub(CAPACITY);
-            let doomed: Vec<Question> = self.entries.keys().take(surplus).cloned().collect();
-            for question in doomed {
-                self.entries.remove(&question);
-            }
+    pub(crate) fn put(&mut self, query: &Query, answer: Arc<Foreign>, now: Instant) {
+        let keep = Duration::from_secs(answer.keep.into()).min(MOST);
+        if keep.is_zero() {
+            return;
         }
-        self.entries.insert(question, (now, now + life, message));
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id(query), Kept { answer, since: now, until: now + keep });
     }
 }
 
-/// How long an answer may be kept: the least of its records, or what the SOA says of the absence (RFC 2308).
-fn life(message: &Message) -> Option<Duration> {
-    if message.metadata.truncation {
-        return None;
-    }
-    let seconds = |ttl: u32| Duration::from_secs(ttl.into());
-    match message.metadata.response_code {
-        ResponseCode::NoError if !message.answers.is_empty() => {
-            let least = message.answers.iter().map(|record| record.ttl).min()?;
-            Some(seconds(least).min(LONGEST)).filter(|life| !life.is_zero())
-        }
-        ResponseCode::NoError | ResponseCode::NXDomain => {
-            let minimum = message.authorities.iter().find_map(|record| match &record.data {
-                RData::SOA(soa) => Some(soa.minimum.min(record.ttl)),
-                _ => None,
-            })?;
-            Some(seconds(minimum).min(LONGEST_NEGATIVE)).filter(|life| !life.is_zero())
-        }
-        _ => None,
-    }
+fn id(query: &Query) -> Id {
+    (query.name.clone(), query.kind, query.class, query.edns.is_some_and(|e| e.dnssec_ok))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::str::FromStr;
-
-    use hickory_proto::op::{OpCode, Query};
-    use hickory_proto::rr::Record;
-    use hickory_proto::rr::rdata::A;
-
     use super::*;
+    use crate::wire::{Data, Record, Response};
 
     #[test]
-    fn answers_age_and_run_out() {
-        let name = Name::from_str("example.org.").unwrap();
-        let mut message = Message::response(1, OpCode::Query);
-        message.add_query(Query::query(name.clone(), RecordType::A));
-        message.add_answer(Record::from_rdata(name.clone(), 10, RData::A(A::new(192, 0, 2, 1))));
-        let question = Question { name, kind: RecordType::A };
+    fn kept_as_long_as_it_says() {
+        let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let query = Query::parse(question).unwrap();
+        let record = Record { name: "a".into(), ttl: 9, data: Data::A([1, 2, 3, 4].into()) };
+        let bytes = query.write(&Response { answers: vec![record], ..Default::default() }, 512);
+        let answer = Arc::new(Foreign::parse(&bytes, &query, 1).unwrap());
         let (mut cache, start) = (Cache::default(), Instant::now());
-        cache.put(question.clone(), message.clone(), start);
-        let kept = cache.get(&question, start + Duration::from_secs(4)).unwrap();
-        assert_eq!(kept.answers[0].ttl, 6);
-        assert!(cache.get(&question, start + Duration::from_secs(10)).is_none());
-        message.metadata.response_code = ResponseCode::ServFail;
-        cache.put(question.clone(), message, start + Duration::from_secs(20));
-        assert!(cache.get(&question, start + Duration::from_secs(20)).is_none(), "failures are not kept");
+        cache.put(&query, answer, start);
+        let after = |s| start + Duration::from_secs(s);
+        assert_eq!(cache.get(&query, after(8)).unwrap().1, 8);
+        assert!(cache.get(&query, after(9)).is_none());
+        let other = Query { kind: 28, ..query };
+        assert!(cache.get(&other, after(1)).is_none());
     }
 }
