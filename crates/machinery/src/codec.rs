@@ -7,3 +7,4 @@
 pub mod json;
 pub mod proto;
 pub(crate) mod time;
+pub mod yaml;

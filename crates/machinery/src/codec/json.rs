@@ -29,6 +29,7 @@ use crate::schema::Schema;
 
 pub use convert::convert;
 pub(crate) use decode::whole;
+pub(crate) use encode::go_float;
 pub use encode::{encode, encode_any, encode_string};
 
 /// Why bytes are no object.
