@@ -16,6 +16,7 @@ mod informer;
 mod key;
 pub mod leader;
 mod queue;
+pub mod raw;
 mod reflect;
 mod store;
 pub mod transport;

@@ -101,7 +101,7 @@ impl<K: Cached> Default for Store<K> {
 /// Keeps a handler registered; dropping it ends the calls.
 #[must_use = "dropping the subscription ends it"]
 pub struct Subscription {
-    end: Option<Box<dyn FnOnce() + Send>>,
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Drop for Subscription {

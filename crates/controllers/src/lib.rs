@@ -9,8 +9,13 @@
 
 mod common;
 mod deployment;
+mod endpointslice;
+mod garbage;
 mod manager;
+mod namespace;
 mod replicaset;
+mod rootca;
+mod serviceaccount;
 mod table;
 
 pub use manager::{Config, Error, run};

@@ -16,4 +16,12 @@ pub struct Controller {
 }
 
 /// In the order they are started.
-pub const TABLE: &[Controller] = &[crate::replicaset::CONTROLLER, crate::deployment::CONTROLLER];
+pub const TABLE: &[Controller] = &[
+    crate::serviceaccount::CONTROLLER,
+    crate::rootca::CONTROLLER,
+    crate::replicaset::CONTROLLER,
+    crate::deployment::CONTROLLER,
+    crate::endpointslice::CONTROLLER,
+    crate::garbage::CONTROLLER,
+    crate::namespace::CONTROLLER,
+];

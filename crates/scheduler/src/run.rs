@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use client::backoff::chance;
 use client::events::{Happening, Recorder, Severity, Style};
+use client::raw::{Content, send};
 use client::write::{ErrorKind, ignore_not_found};
 use client::{Informers, Source, Store};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use http::Request;
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
@@ -450,7 +450,7 @@ async fn bind(client: &kube::Client, pod: &Pod, node: &str) -> Result<(), kube::
         "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
         "target": {"kind": "Node", "name": node},
     });
-    send(client, "POST", &format!("{}/binding", path(pod)), "application/json", &body).await
+    send(client, "POST", &format!("{}/binding", path(pod)), Content::Json, &body).await
 }
 
 async fn patch_status(
@@ -460,7 +460,7 @@ async fn patch_status(
 ) -> Result<(), kube::Error> {
     let body = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
     let path = format!("{}/status", path(pod));
-    ignore_not_found(send(client, "PATCH", &path, "application/strategic-merge-patch+json", &body).await)?;
+    ignore_not_found(send(client, "PATCH", &path, Content::StrategicMergePatch, &body).await)?;
     Ok(())
 }
 
@@ -468,27 +468,10 @@ async fn delete(client: &kube::Client, pod: &Pod) -> Result<(), kube::Error> {
     let body = json!({
         "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.metadata.uid},
     });
-    ignore_not_found(send(client, "DELETE", &path(pod), "application/json", &body).await)?;
+    ignore_not_found(send(client, "DELETE", &path(pod), Content::Json, &body).await)?;
     Ok(())
 }
 
 fn path(pod: &Pod) -> String {
     format!("/api/v1/namespaces/{}/pods/{}", pod.metadata.namespace, pod.metadata.name)
-}
-
-async fn send(
-    client: &kube::Client,
-    method: &str,
-    path: &str,
-    content: &str,
-    body: &serde_json::Value,
-) -> Result<(), kube::Error> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, content)
-        .header(http::header::ACCEPT, "application/json")
-        .body(body.to_string().into_bytes())
-        .map_err(kube::Error::HttpError)?;
-    client.request_text(request).await.map(drop)
 }
