@@ -7,10 +7,17 @@
 #[cfg(any(test, feature = "battery"))]
 pub mod battery;
 pub mod embedded;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(feature = "face")]
+pub mod face;
 pub mod memory;
 mod mvcc;
 mod port;
 #[cfg(any(test, feature = "battery"))]
 pub mod robustness;
+pub mod snapshot;
+#[cfg(any(feature = "etcd", feature = "face"))]
+mod wire;
 
 pub use port::*;

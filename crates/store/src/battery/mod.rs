@@ -4,6 +4,8 @@
 //! departs from etcd v3. [`battery!`](crate::battery) makes a test of each; [`CASES`] is for engines that are
 //! costly to start.
 
+#![allow(clippy::unwrap_used)] // It is test code: a panic is its verdict.
+
 mod compact;
 mod kv;
 mod lease;

@@ -346,6 +346,8 @@ impl Loader<'_> {
     /// Index and leases from the versions; checks that no revision is missing.
     fn finish(self, now: Instant) -> Result<(Index<Place>, Leases)> {
         let Self { disk, table, mut keys, leases: granted, compacted, revision, .. } = self;
+        // What was restored from a snapshot may end with a deletion that left no record.
+        let revision = revision.max(compacted);
         keys.retain(|_, versions| !versions.compact(compacted, |_| {}));
         let mut leases = Leases::default();
         granted.into_iter().for_each(|(id, ttl)| leases.grant(id, ttl, now));

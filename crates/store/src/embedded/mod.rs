@@ -9,9 +9,12 @@ mod janitor;
 mod load;
 mod log;
 mod record;
+mod restore;
 #[cfg(any(test, feature = "battery"))]
 pub mod sim;
 mod writer;
+
+pub use restore::Restorer;
 
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel, sync_channel};

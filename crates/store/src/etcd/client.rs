@@ -1,0 +1,234 @@
+//! Requests to whichever member answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::status::{Verdict, describe, judge};
+use super::{Config, STATUS};
+use crate::wire::proto;
+use crate::{Error, LeaseId, Result};
+
+/// Whether a request may be sent again without knowing what became of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idempotent {
+    Yes,
+    No,
+}
+
+pub(super) struct Member {
+    pub channel: Channel,
+    version: OnceCell<(u32, u32, u32)>,
+}
+
+pub(super) struct Client {
+    members: Vec<Arc<Member>>,
+    /// The one that answered last.
+    current: AtomicUsize,
+    request_timeout: Duration,
+    retry_for: Duration,
+}
+
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+
+impl Client {
+    pub fn new(config: &Config) -> Result<Self> {
+        let tls = config.tls();
+        let member = |endpoint: &String| {
+            let bad =
+                |error: tonic::transport::Error| Error::Other(format!("etcd endpoint {endpoint}: {error:?}"));
+            let mut builder = Endpoint::from_shared(endpoint.clone())
+                .map_err(bad)?
+                .connect_timeout(Duration::from_secs(3))
+                .tcp_nodelay(true)
+                // A member that has stopped or is cut off is noticed by its silence, while something is asked of it.
+                .http2_keep_alive_interval(Duration::from_secs(3))
+                .keep_alive_timeout(Duration::from_secs(3));
+            if let Some(tls) = tls.clone().filter(|_| endpoint.starts_with("https:")) {
+                builder = builder.tls_config(tls).map_err(bad)?;
+            }
+            Ok(Arc::new(Member { channel: builder.connect_lazy(), version: OnceCell::new() }))
+        };
+        let members = config.endpoints.iter().map(member).collect::<Result<Vec<_>>>()?;
+        if members.is_empty() {
+            return Err(Error::Other("no etcd endpoint is given".into()));
+        }
+        Ok(Self {
+            members,
+            current: AtomicUsize::new(0),
+            request_timeout: config.request_timeout,
+            retry_for: config.retry_for,
+        })
+    }
+
+    /// The member to ask now, and its number.
+    pub fn member(&self) -> (usize, Arc<Member>) {
+        let at = self.current.load(Ordering::Relaxed) % self.members.len();
+        (at, self.members[at].clone())
+    }
+
+    /// Asks the next one from now on, unless somebody has moved on already.
+    pub fn move_on(&self, from: usize) {
+        let next = (from + 1) % self.members.len();
+        let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub async fn unary<Q, A>(&self, path: &'static str, request: Q, idempotent: Idempotent) -> Result<A>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let (at, member) = self.member();
+            let asked = ask(member.channel.clone(), path, request.clone(), self.request_timeout);
+            let status = match tokio::time::timeout(self.request_timeout, asked).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("the member does not answer"),
+            };
+            let (error, again) = match judge(&status) {
+                Verdict::Answer(error) => return Err(error),
+                Verdict::NotDone(text) => (Error::Unavailable(text), true),
+                Verdict::Unknown(text) => (Error::Unknown(text), idempotent == Idempotent::Yes),
+            };
+            self.move_on(at);
+            if !again || start.elapsed() + pause > self.retry_for {
+                return Err(match error {
+                    // A read that failed has done nothing.
+                    Error::Unknown(text) if idempotent == Idempotent::Yes => Error::Unavailable(text),
+                    error => error,
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    pub async fn on_each_member(&self, path: &'static str) -> Result<()> {
+        for member in &self.members {
+            // Defragmenting a large database takes its time.
+            let asked = ask(member.channel.clone(), path, proto::Empty {}, Duration::from_secs(600));
+            let _: proto::HeaderResponse = asked.await.map_err(|status| match judge(&status) {
+                Verdict::Answer(error) => error,
+                Verdict::NotDone(text) | Verdict::Unknown(text) => Error::Unavailable(text),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Renewing a lease twice does no harm, so it is repeated like a read.
+    pub async fn keep_alive(&self, id: LeaseId) -> Result<proto::LeaseKeepAliveResponse> {
+        let start = Instant::now();
+        loop {
+            let (at, member) = self.member();
+            let once = async {
+                let requests = futures_util::stream::iter([proto::LeaseIdRequest { id }]);
+                let answers: Streaming<proto::LeaseKeepAliveResponse> =
+                    stream(member.channel.clone(), KEEP_ALIVE, requests).await?;
+                let mut answers = answers;
+                answers.message().await?.ok_or_else(|| Status::unavailable("no answer"))
+            };
+            let status = match tokio::time::timeout(self.request_timeout, once).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("the member does not answer"),
+            };
+            if let Verdict::Answer(error) = judge(&status) {
+                return Err(error);
+            }
+            self.move_on(at);
+            if start.elapsed() > self.retry_for {
+                return Err(Error::Unavailable(describe(&status)));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub async fn open_watch(
+        &self,
+        member: &Member,
+        requests: impl futures_util::Stream<Item = proto::WatchRequest> + Send + 'static,
+    ) -> Result<Streaming<proto::WatchResponse>, Status> {
+        let opened = stream(member.channel.clone(), WATCH, requests);
+        match tokio::time::timeout(self.request_timeout, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Status::deadline_exceeded("the member does not answer")),
+        }
+    }
+
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+}
+
+impl Member {
+    /// Whether the member's answers to a request for progress come after all events before it: before 3.4.25 and 3.5.8
+    /// they might not (<https://github.com/etcd-io/etcd/issues/15220>).
+    pub async fn tells_progress(&self, timeout: Duration) -> bool {
+        let ask = || async {
+            let status: proto::StatusResponse =
+                ask(self.channel.clone(), STATUS, proto::Empty {}, timeout).await.map_err(drop)?;
+            let mut parts = status.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+            let mut part = || parts.next().unwrap_or(0);
+            Ok::<_, ()>((part(), part(), part()))
+        };
+        match self.version.get_or_try_init(ask).await {
+            Ok(version) => *version >= (3, 5, 8) || ((3, 4, 25)..(3, 5, 0)).contains(version),
+            Err(()) => false,
+        }
+    }
+}
+
+fn grpc(channel: Channel) -> Grpc<Channel> {
+    // A large cluster's lists are large; what the cluster may send is its own to limit.
+    Grpc::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+fn not_ready(error: tonic::transport::Error) -> Status {
+    Status::from_error(Box::new(error))
+}
+
+async fn ask<Q, A>(channel: Channel, path: &'static str, message: Q, timeout: Duration) -> Result<A, Status>
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let mut grpc = grpc(channel);
+    grpc.ready().await.map_err(not_ready)?;
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    // Members without a leader say so at once instead of waiting for one.
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let codec = ProstCodec::<Q, A>::default();
+    Ok(grpc.unary(request, PathAndQuery::from_static(path), codec).await?.into_inner())
+}
+
+async fn stream<Q, A>(
+    channel: Channel,
+    path: &'static str,
+    requests: impl futures_util::Stream<Item = Q> + Send + 'static,
+) -> Result<Streaming<A>, Status>
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let mut grpc = grpc(channel);
+    grpc.ready().await.map_err(not_ready)?;
+    let mut request = Request::new(requests);
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let codec = ProstCodec::<Q, A>::default();
+    Ok(grpc.streaming(request, PathAndQuery::from_static(path), codec).await?.into_inner())
+}

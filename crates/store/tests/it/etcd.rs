@@ -1,0 +1,261 @@
+//! Real etcd: the battery, members that die, stop and refuse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::etcd::Config;
+use store::{Error, KeyRange, Op, RangeRequest, Store, Txn, WatchMessage, WatchRequest};
+
+use super::cluster::{Cluster, available};
+
+async fn put(store: &dyn Store, key: &str, value: &str) -> store::Result<i64> {
+    let op = Op::Put { key: key.to_owned().into(), value: value.to_owned().into(), lease: 0, prev_kv: false };
+    store.txn(Txn { success: vec![op], ..Txn::default() }).await.map(|r| r.revision)
+}
+
+/// Tries until it is certain that the value has been written.
+async fn put_surely(store: &dyn Store, key: &str, value: &str) {
+    for _ in 0..100 {
+        if put(store, key, value).await.is_ok() {
+            return;
+        }
+    }
+    put(store, key, value).await.unwrap();
+}
+
+async fn get(store: &dyn Store, key: &str) -> Option<String> {
+    let found = store.range(RangeRequest::new(KeyRange::key(key.to_owned()))).await.unwrap();
+    found.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_battery() {
+    if !available("etcd") {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    for (name, _) in store::battery::CASES {
+        eprintln!("{name}");
+        store::battery::run(name, store.clone()).await;
+    }
+}
+
+/// Writes counted values and watches them while `disturb` does its worst; every acknowledged one must be there, and the
+/// watch must have no gap.
+async fn survives(disturb: impl AsyncFnOnce(&mut Cluster)) {
+    let mut cluster = Cluster::start(3);
+    let store = cluster.connect().await;
+    put_surely(&*store, "s/start", "").await;
+    let request =
+        WatchRequest { range: KeyRange::prefix("s/"), start_revision: 0, prev_kv: false, progress: None };
+    let mut watch = store.watch(request).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let writer = tokio::spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let (mut acknowledged, mut unknown) = (Vec::new(), 0);
+            let mut i = 0;
+            while !stop.is_cancelled() {
+                let key = format!("s/{i:06}");
+                match put(&*store, &key, "x").await {
+                    Ok(revision) => acknowledged.push((key, revision)),
+                    Err(Error::Unknown(_)) => unknown += 1,
+                    Err(Error::Unavailable(_)) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+                i += 1;
+            }
+            (acknowledged, unknown)
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(90), disturb(&mut cluster))
+        .await
+        .expect("the cluster does not come back");
+    stop.cancel();
+    let (acknowledged, unknown) = writer.await.unwrap();
+    // It must be possible to write afterwards.
+    put_surely(&*store, "s/zz", "end").await;
+    eprintln!("{} acknowledged, {unknown} unknown", acknowledged.len());
+    assert!(acknowledged.len() > 10);
+    let mut seen = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(30), watch.next())
+            .await
+            .expect("the watch hangs")
+            .unwrap();
+        let WatchMessage::Events { revision, events } = next else { continue };
+        assert!(seen.last().is_none_or(|(_, last)| *last < revision), "in order, once");
+        let key = String::from_utf8(events[0].kv.key.to_vec()).unwrap();
+        if key == "s/zz" {
+            break;
+        }
+        seen.push((key, revision));
+    }
+    let found = store.range(RangeRequest::new(KeyRange::prefix("s/0"))).await.unwrap();
+    let there: std::collections::HashMap<_, _> =
+        found.kvs.iter().map(|kv| (String::from_utf8(kv.key.to_vec()).unwrap(), kv.mod_revision)).collect();
+    for (key, revision) in &acknowledged {
+        assert_eq!(there.get(key), Some(revision), "{key} was acknowledged");
+    }
+    // One whose outcome was unknown may have come after the end.
+    let end = store.range(RangeRequest::new(KeyRange::key("s/zz"))).await.unwrap().kvs[0].create_revision;
+    let before = there.values().filter(|revision| **revision < end).count();
+    assert_eq!(seen.len(), before, "the watch saw each one");
+}
+
+async fn wait_for_leader(cluster: &Cluster) -> usize {
+    loop {
+        if let Some(leader) = cluster.leader() {
+            return leader;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_killed() {
+    if !available("etcd") || !available("etcdctl") {
+        return;
+    }
+    survives(async |cluster| {
+        for _ in 0..2 {
+            let leader = wait_for_leader(cluster).await;
+            cluster.kill(leader);
+            wait_for_leader(cluster).await;
+            cluster.restart(leader);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_member_stops_for_a_while() {
+    if !available("etcd") {
+        return;
+    }
+    survives(async |cluster| {
+        for i in 0..3 {
+            cluster.pause(i);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            cluster.resume(i);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_writes_fail_and_come_back() {
+    if !available("etcd") {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let config = Config {
+        request_timeout: Duration::from_secs(1),
+        retry_for: Duration::from_secs(2),
+        ..Config::new(cluster.endpoints())
+    };
+    let store = cluster.connect_with(config).await;
+    put_surely(&*store, "a", "1").await;
+    cluster.kill(0);
+    cluster.kill(1);
+    let refused = put(&*store, "a", "2").await.unwrap_err();
+    assert!(matches!(refused, Error::Unknown(_) | Error::Unavailable(_)), "{refused:?}");
+    let refused = store.range(RangeRequest::new(KeyRange::key("a"))).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    cluster.restart(0);
+    cluster.restart(1);
+    put_surely(&*store, "a", "3").await;
+    assert_eq!(get(&*store, "a").await, Some("3".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_of_one_cluster_agree() {
+    if !available("etcd") {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for i in 0..3 {
+        // Each has a member of its own first.
+        let mut endpoints = cluster.endpoints();
+        endpoints.rotate_left(i);
+        stores.push(cluster.connect_with(Config::new(endpoints)).await);
+    }
+    put_surely(&*stores[0], "n", "0").await;
+    let tasks = stores.iter().cloned().map(|store| {
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                loop {
+                    let found = store.range(RangeRequest::new(KeyRange::key("n"))).await.unwrap();
+                    let kv = &found.kvs[0];
+                    let next = std::str::from_utf8(&kv.value).unwrap().parse::<u32>().unwrap() + 1;
+                    let value = next.to_string().into();
+                    let done =
+                        store::write::update(&*store, "n".into(), value, 0, kv.mod_revision).await.unwrap();
+                    if matches!(done, store::write::Outcome::Done { .. }) {
+                        break;
+                    }
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    for store in &stores {
+        assert_eq!(get(&**store, "n").await, Some("60".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_asked_for() {
+    if !available("etcd") {
+        return;
+    }
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let signed = || {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+        params.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let (server, server_key) = signed();
+    let (client, client_key) = signed();
+    let cluster = Cluster::start_with(1, "https", |dir| {
+        let file = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (ca, cert) = (file("ca.pem", &ca_pem), file("server.pem", &server));
+        let key = file("server.key", &server_key);
+        vec![
+            "--client-cert-auth".into(),
+            format!("--trusted-ca-file={ca}"),
+            format!("--cert-file={cert}"),
+            format!("--key-file={key}"),
+        ]
+    });
+    let with = |identity| Config {
+        ca: Some(ca_pem.clone().into_bytes()),
+        identity,
+        request_timeout: Duration::from_secs(2),
+        retry_for: Duration::from_secs(2),
+        ..Config::new(cluster.endpoints())
+    };
+    let store = cluster.connect_with(with(Some((client.into_bytes(), client_key.into_bytes())))).await;
+    put_surely(&*store, "a", "1").await;
+    assert_eq!(get(&*store, "a").await, Some("1".into()));
+    let error =
+        store::etcd::connect(with(None)).await.err().expect("a client without a certificate").to_string();
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+    assert!(cluster.dir().exists());
+}

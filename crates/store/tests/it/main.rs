@@ -1,0 +1,7 @@
+//! The store with other processes: real etcd clusters, etcdctl, crashing children. Skipped with a word where the
+//! programs are not there.
+
+mod cluster;
+mod etcd;
+mod etcdctl;
+mod face;
