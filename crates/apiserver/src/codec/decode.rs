@@ -189,6 +189,7 @@ fn yaml_to_json(body: &[u8], want: &GroupVersionKind) -> Result<Vec<u8>, Status>
 
 /// An object that was made here by a JSON or merge patch, read as if it had been sent.
 pub fn check_patched(
+    old: &Value,
     object: &Value,
     want: &GroupVersionKind,
     custom: Option<&CustomVersion>,
@@ -196,14 +197,14 @@ pub fn check_patched(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let mut body = Vec::new();
-    machinery::codec::json::encode_any(object, &mut body);
+    let known = if custom.is_some() { None } else { schema::of_kind(want) };
+    write_patched(known, Some(old), object, &mut body);
     let at = Path::new("patch");
     let refuse = |why: &str| {
         let text = String::from_utf8_lossy(&body).into_owned();
         Status::invalid(&GroupKind::default(), "", &[Error::invalid(&at, text, why)])
     };
     let strict = strictness != Strictness::Ignore;
-    let known = if custom.is_some() { None } else { schema::of_kind(want) };
     let document = Document::parse(&body).map_err(|e| refuse(&e.to_string()))?;
     let found = document.type_meta().map_err(|e| refuse(&json_error(&e.to_string())))?;
     let actual = actual_kind(&found.api_version, &found.kind, want);
@@ -219,6 +220,28 @@ pub fn check_patched(
     }
     report(problems, strictness, warnings, &|why| refuse(why))?;
     Ok(value)
+}
+
+/// JSON as upstream's patches leave it: what was touched has its fields in alphabetical order, what was not stands as
+/// it was written, in the order of its type.
+fn write_patched(schema: Option<&Schema>, old: Option<&Value>, new: &Value, out: &mut Vec<u8>) {
+    match (schema, new) {
+        (Some(schema), new) if old == Some(new) => machinery::codec::json::encode(schema, new, out),
+        (_, Value::Object(map)) => {
+            out.push(b'{');
+            for (at, (key, value)) in map.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                machinery::codec::json::encode_string(key, out);
+                out.push(b':');
+                let below = schema.and_then(|s| s.field(key));
+                write_patched(below, old.and_then(|o| o.get(key)), value, out);
+            }
+            out.push(b'}');
+        }
+        (_, other) => machinery::codec::json::encode_any(other, out),
+    }
 }
 
 /// The same for a strategic merge patch, whose result never was text.

@@ -52,7 +52,19 @@ impl Patch {
 /// The patched object of a kind, not yet checked by its schema.
 pub fn patch_as(patch: &Patch, live: &Value, kind: &GroupVersionKind) -> Result<Value, Status> {
     Ok(match patch {
-        Patch::Json(patch) => patch.apply(live)?,
+        Patch::Json(patch) => patch.apply(live).map_err(|error| match error {
+            // upstream keeps the reason to itself
+            machinery::patch::Error::Unprocessable(_) => {
+                let mut status = Status::new(
+                    422,
+                    "Invalid",
+                    "the server rejected our request due to an error in our request",
+                );
+                status.details = Some(machinery::status::Details::default());
+                status
+            }
+            other => other.into(),
+        })?,
         Patch::Merge(patch) => merge::apply(live, patch),
         Patch::Strategic(patch) => match schema::of_kind(kind) {
             Some(schema) => strategic::apply(schema, live, patch)?,

@@ -12,6 +12,8 @@ pub struct CustomVersion {
     pub schema: Option<Schema>,
     pub columns: Vec<Column>,
     pub has_status: bool,
+    /// What every answer of this version warns of.
+    pub deprecation: Option<String>,
     /// `subresources.scale` of the definition, paths without the leading dot.
     pub scale: Option<ScalePaths>,
 }

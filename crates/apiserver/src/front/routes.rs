@@ -105,16 +105,41 @@ fn action(method: &Method, info: &RequestInfo) -> Result<&'static str, Status> {
     })
 }
 
+/// (group, version, kind or "" for all, deprecated in, gone in) of what is deprecated at this version.
+const DEPRECATED: &[(&str, &str, &str, u8, u8)] = &[
+    ("admissionregistration.k8s.io", "v1alpha1", "", 35, 38),
+    ("certificates.k8s.io", "v1alpha1", "", 34, 37),
+    ("coordination.k8s.io", "v1alpha2", "", 35, 38),
+    ("coordination.k8s.io", "v1beta1", "", 36, 39),
+    ("networking.k8s.io", "v1beta1", "", 34, 37),
+    ("resource.k8s.io", "v1alpha3", "DeviceTaintRule", 36, 39),
+    ("resource.k8s.io", "v1beta1", "", 35, 38),
+    ("resource.k8s.io", "v1beta2", "DeviceClass", 36, 39),
+    ("resource.k8s.io", "v1beta2", "ResourceClaim", 36, 39),
+    ("resource.k8s.io", "v1beta2", "ResourceClaimTemplate", 36, 39),
+    ("resource.k8s.io", "v1beta2", "ResourceSlice", 36, 39),
+    ("storage.k8s.io", "v1beta1", "", 34, 37),
+];
+
 fn deprecation(call: &Call) -> Option<String> {
-    let (group, version, name) =
-        (call.info.group.as_str(), call.info.version.as_str(), call.info.resource.as_str());
-    match (group, version, name) {
-        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
-        ("", "v1", "endpoints") => {
-            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
-        }
-        _ => None,
+    let resource = &call.resource;
+    let (group, version, kind) = (resource.group.as_str(), resource.version.as_str(), resource.kind.as_str());
+    if let Some(custom) = &resource.custom {
+        return custom.deprecation.clone();
     }
+    match (group, kind) {
+        ("", "ComponentStatus") => return Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
+        ("", "Endpoints") => {
+            return Some(
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    let (.., since, until) = DEPRECATED
+        .iter()
+        .find(|(g, v, k, ..)| *g == group && *v == version && (k.is_empty() || *k == kind))?;
+    Some(format!("{group}/{version} {kind} is deprecated in v1.{since}+, unavailable in v1.{until}+"))
 }
 
 async fn other(

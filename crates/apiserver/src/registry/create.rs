@@ -43,7 +43,8 @@ pub async fn create_object(
     let resource = call.resource.clone();
     check_namespace(call, &mut object)?;
     if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        // upstream returns this error bare
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     dedup_owners(call, &mut object);
     (resource.strategy.default)(&mut object, &call.context_for(""));

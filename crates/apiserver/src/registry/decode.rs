@@ -21,14 +21,6 @@ pub fn decode_body(
     strictness: Strictness,
 ) -> Result<Value, Status> {
     let encoding = Encoding::of_body(&call.headers)?;
-    if body.is_empty() {
-        return Err(Status::bad_request(format!(
-            "{} in version {} cannot be handled as a {}: EOF",
-            want.kind,
-            machinery::field::go_quote(&want.version),
-            want.kind
-        )));
-    }
     let mut warnings = Vec::new();
     let custom = call.resource.custom.clone().filter(|_| want.kind == call.resource.kind);
     let result =

@@ -38,6 +38,8 @@ pub fn object_answer(call: &Call, status: u16, object: Value) -> Result<Answer, 
 fn shaped(call: &Call, status: u16, object: Value, accepted: &Accepted) -> Result<Answer, Status> {
     let value = match &accepted.shape {
         Shape::Object => object,
+        // a Status is shown as it is
+        _ if object.text("kind") == "Status" && object.text("apiVersion") == "v1" => object,
         Shape::Table(version) => {
             let include = table::Include::parse(&call.query)?;
             let meta = machinery::json!({"resourceVersion": machinery::meta::resource_version(&object)});

@@ -82,20 +82,26 @@ fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -
         }
         _ => {
             let custom = custom.as_deref();
-            crate::codec::check_patched(&patched, &want, custom, options.strictness, &mut warnings)?
+            crate::codec::check_patched(old, &patched, &want, custom, options.strictness, &mut warnings)?
         }
     };
     call.warnings.append(&mut warnings);
-    check_identity(call, &new)?;
+    check_identity(call, &new, false)?;
     new.set("kind", want.kind.as_str());
     new.set("apiVersion", want.api_version());
     (call.resource.strategy.default)(&mut new, &call.context());
     Ok(new)
 }
 
-fn check_identity(call: &Call, new: &Value) -> Result<(), Status> {
-    let namespace = meta::namespace(new);
-    if !call.namespace.is_empty() && namespace != call.namespace {
+fn check_identity(call: &Call, new: &Value, created: bool) -> Result<(), Status> {
+    let (name, namespace) = (meta::name(new), meta::namespace(new));
+    if !name.is_empty() && name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    if !call.namespace.is_empty() && namespace != call.namespace && !(created && namespace.is_empty()) {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
@@ -120,7 +126,7 @@ pub async fn apply_patch_request(
             fields_done: true,
             change: &mut |call, old| {
                 let mut new = fields::on_apply(call, old, &patch, &options.manager, force)?;
-                check_identity(call, &new)?;
+                check_identity(call, &new, old.is_null())?;
                 (call.resource.strategy.default)(&mut new, &call.context());
                 Ok(new)
             },

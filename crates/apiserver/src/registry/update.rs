@@ -237,23 +237,12 @@ fn check_revision(call: &Call, new: &Value, entry: &Entry) -> Result<(), Failed>
             Value::from(0),
             "must be specified for an update",
         );
-        let mut status = Status::invalid(&call.resource.group_kind(), call.name(), &[error]);
-        // upstream prints this number in Go's hexadecimal form
-        status.message = status.message.replace("Invalid value: 0:", "Invalid value: 0x0:");
-        if let Some(details) = &mut status.details {
-            for cause in &mut details.causes {
-                cause.message = cause.message.replace("Invalid value: 0:", "Invalid value: 0x0:");
-            }
-        }
-        return Err(status.into());
+        return Err(Status::invalid(&call.resource.group_kind(), call.name(), &[error]).into());
     }
     let Ok(given) = given.parse::<u64>() else {
-        let error = field::Error::invalid(
-            &Path::new("metadata").child("resourceVersion"),
-            given,
-            format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(given)),
-        );
-        return Err(Status::invalid(&call.resource.group_kind(), call.name(), &[error]).into());
+        // upstream returns this error bare
+        let why = format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(given));
+        return Err(Status::new(500, "", why).into());
     };
     if given as i64 != entry.revision {
         return Err(conflict(call).into());
