@@ -1,6 +1,6 @@
 //! One object at one version, as bytes and the little that is selected by; and one change.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use machinery::{Get, Value};
@@ -19,6 +19,8 @@ pub struct Entry {
     pub labels: Labels,
     /// Values of the selectable fields, in the order of [`Fields`].
     pub fields: Box<[Box<str>]>,
+    /// The protobuf message, once somebody has asked for it.
+    pub proto: OnceLock<Bytes>,
 }
 
 /// Sorted by key.
@@ -44,7 +46,15 @@ impl Prepared {
 
     pub fn into_entry(self, revision: i64, lease: i64) -> Entry {
         let bare = bare(revision, &self.tail);
-        Entry { key: self.key, revision, lease, bare, labels: self.labels, fields: self.fields }
+        Entry {
+            key: self.key,
+            revision,
+            lease,
+            bare,
+            labels: self.labels,
+            fields: self.fields,
+            proto: OnceLock::new(),
+        }
     }
 }
 
@@ -52,7 +62,15 @@ impl Entry {
     /// From a decoded object.
     pub fn new(key: Arc<str>, revision: i64, lease: i64, object: &Value, fields: &Fields) -> Self {
         let bare = bare(revision, &tail(object));
-        Self { key, revision, lease, bare, labels: labels_of(object), fields: fields.values(object) }
+        Self {
+            key,
+            revision,
+            lease,
+            bare,
+            labels: labels_of(object),
+            fields: fields.values(object),
+            proto: OnceLock::new(),
+        }
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {

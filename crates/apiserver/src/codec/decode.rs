@@ -1,6 +1,7 @@
 //! Request bodies as objects: types checked, unknown fields dropped, with upstream's errors.
 
 use machinery::codec::json::{Document, strict_message};
+use machinery::codec::proto;
 use machinery::field::{Error, Path, go_quote};
 use machinery::schema::{self, Schema};
 use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
@@ -28,7 +29,8 @@ pub fn decode_request(
             json = yaml_to_json(body, want)?;
             &json
         }
-        Encoding::Proto | Encoding::Cbor => return Err(unrecognized(body, want, &no_prefix(encoding))),
+        Encoding::Proto => return decode_proto(body, want),
+        Encoding::Cbor => return Err(unrecognized(body, want, &no_prefix(encoding))),
     };
     let document =
         Document::parse(body).map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
@@ -63,6 +65,30 @@ pub fn decode_request(
         )));
     }
     Ok(value)
+}
+
+fn decode_proto(body: &[u8], want: &GroupVersionKind) -> Result<Value, Status> {
+    let envelope = proto::open(body).map_err(|e| unrecognized(body, want, &e.to_string()))?;
+    let actual = actual_kind(envelope.api_version, envelope.kind, want);
+    let refuse = |why: &str| {
+        Status::bad_request(format!(
+            "{} in version {} cannot be handled as a {}: {why}",
+            actual.kind,
+            go_quote(&actual.version),
+            want.kind
+        ))
+    };
+    check_kind(&actual, want, false, &refuse)?;
+    if actual.version != want.version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({})",
+            actual.api_version(),
+            want.api_version()
+        )));
+    }
+    let schema =
+        super::schema_of(want).ok_or_else(|| unrecognized(body, want, &no_prefix(Encoding::Proto)))?;
+    proto::decode(body, schema).map_err(|e| refuse(&e.to_string()))
 }
 
 /// Custom resources: drops what the schema does not know, fills in its defaults.
@@ -285,6 +311,11 @@ pub fn decode_options(
             )));
         }
         return Ok(document.decode_any(false).map_err(|e| Status::bad_request(e.to_string()))?.value);
+    }
+    if encoding == Encoding::Proto
+        && let Some(schema) = super::schema_of(want)
+    {
+        return proto::decode(body, schema).map_err(|e| Status::bad_request(e.to_string()));
     }
     Err(unrecognized(body, want, &no_prefix(encoding)))
 }

@@ -12,7 +12,11 @@ pub use patch::{Patch, patch_as};
 pub use stored::{convert, decode_stored, encode_stored};
 
 use bytes::Bytes;
-use machinery::{GroupVersionKind, Value};
+use machinery::codec::proto;
+use machinery::schema::{self, Schema};
+use machinery::{Get, GroupVersion, GroupVersionKind, Value};
+
+use crate::cache::Entry;
 
 use crate::front::negotiate::Encoding;
 
@@ -26,19 +30,71 @@ pub enum Error {
 
 /// Encodings that answers can be in.
 pub fn can_encode(encoding: Encoding) -> bool {
-    encoding == Encoding::Json
+    matches!(encoding, Encoding::Json | Encoding::Proto)
+}
+
+/// The type of a kind, those of object metadata (Status, PartialObjectMetadata, …) included.
+pub fn schema_of(gvk: &GroupVersionKind) -> Option<&'static Schema> {
+    schema::of_kind(gvk)
+        .or_else(|| schema::of_type(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{}", gvk.kind)))
+}
+
+fn gvk_of(value: &Value) -> GroupVersionKind {
+    GroupVersion::parse(value.text("apiVersion")).unwrap_or_default().kind(value.text("kind"))
 }
 
 /// An object (or list, Status, …) in an encoding other than JSON.
 pub fn encode(value: &Value, encoding: Encoding) -> Result<Bytes, String> {
-    let _ = value;
-    Err(format!("no encoder for {}", encoding.media_type()))
+    match encoding {
+        Encoding::Proto => {
+            let gvk = gvk_of(value);
+            let schema = schema_of(&gvk).ok_or_else(|| format!("object {gvk} has no protobuf form"))?;
+            let mut out = Vec::new();
+            proto::encode(schema, value, &mut out);
+            Ok(out.into())
+        }
+        other => Err(format!("no encoder for {}", other.media_type())),
+    }
 }
 
 /// One watch event as a frame of a stream.
 pub fn encode_event(kind: &str, object: &Value, encoding: Encoding) -> Result<Bytes, String> {
-    let _ = (kind, object);
-    Err(format!("no encoder for {}", encoding.media_type()))
+    Ok(proto_frame(kind, &encode(object, encoding)?))
+}
+
+/// An event of an encoded object: four bytes of length, then the message.
+pub fn proto_frame(kind: &str, object: &[u8]) -> Bytes {
+    let event = proto::watch_event(kind, object);
+    let mut out = Vec::with_capacity(event.len() + 4);
+    out.extend_from_slice(&(event.len() as u32).to_be_bytes());
+    out.extend_from_slice(&event);
+    out.into()
+}
+
+/// The protobuf message of a cached object in its home's version, made once.
+pub fn proto_message(entry: &Entry, gvk: &GroupVersionKind) -> Option<Bytes> {
+    let schema = schema_of(gvk)?;
+    let make = || Bytes::from(proto::encode_message(schema, &entry.parse()));
+    Some(entry.proto.get_or_init(make).clone())
+}
+
+/// A message in its envelope.
+pub fn proto_envelope(gvk: &GroupVersionKind, message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len() + 64);
+    proto::envelope(&gvk.api_version(), &gvk.kind, message, &mut out);
+    out.into()
+}
+
+/// A list in its envelope, of the messages of its items.
+pub fn proto_list(gvk: &GroupVersionKind, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut message = Vec::new();
+    if let Some(schema) = schema::of_type("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta") {
+        proto::push_field(1, &proto::encode_message(schema, metadata), &mut message);
+    }
+    for item in items {
+        proto::push_field(2, &item, &mut message);
+    }
+    proto_envelope(gvk, &message)
 }
 
 /// Brings an object into the form that upstream's types have on the wire.

@@ -25,6 +25,15 @@ pub fn entry_answer(call: &Call, status: u16, entry: &Entry, accepted: &Accepted
         let body = full(&resource.prefix, &entry.bare);
         return Ok(respond::bytes(status, "application/json", body));
     }
+    if accepted.shape == Shape::Object
+        && accepted.encoding == Encoding::Proto
+        && entry.revision != 0
+        && !resource.converts()
+        && let Some(message) = crate::codec::proto_message(entry, &resource.gvk())
+    {
+        let body = crate::codec::proto_envelope(&resource.gvk(), &message);
+        return Ok(respond::bytes(status, Encoding::Proto.media_type(), body));
+    }
     let object = storage::from_entry(resource, entry);
     shaped(call, status, object, accepted)
 }

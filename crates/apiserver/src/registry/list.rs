@@ -39,6 +39,13 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         );
         return Ok(respond::bytes(200, "application/json", blocks(head.into(), page.entries)));
     }
+    if accepted.shape == Shape::Object && accepted.encoding == Encoding::Proto && !resource.converts() {
+        let gvk = resource.gvk();
+        let list = machinery::GroupVersionKind { kind: resource.list_kind.clone(), ..gvk.clone() };
+        let items = page.entries.iter().filter_map(|e| crate::codec::proto_message(e, &gvk));
+        let body = crate::codec::proto_list(&list, &metadata, items);
+        return Ok(respond::bytes(200, Encoding::Proto.media_type(), body));
+    }
     let objects: Vec<Value> = page.entries.iter().map(|e| storage::from_entry(&resource, e)).collect();
     let value = match &accepted.shape {
         Shape::Object => {

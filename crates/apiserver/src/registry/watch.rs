@@ -235,6 +235,18 @@ impl Encoder {
             out.extend_from_slice(b"}\n");
             return;
         }
+        if self.accepted.shape == Shape::Object
+            && self.accepted.encoding == Encoding::Proto
+            && revision == entry.revision
+            && !self.resource.converts()
+        {
+            let gvk = self.resource.gvk();
+            if let Some(message) = crate::codec::proto_message(entry, &gvk) {
+                let object = crate::codec::proto_envelope(&gvk, &message);
+                out.extend_from_slice(&crate::codec::proto_frame(kind, &object));
+                return;
+            }
+        }
         let mut object: Value = serde_json::from_slice(&bare).expect("the cache holds JSON");
         object.set("kind", self.resource.kind.as_str());
         object.set("apiVersion", self.resource.api_version());

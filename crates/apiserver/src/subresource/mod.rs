@@ -1,6 +1,8 @@
 //! What is special about single subresources, and resources that are only computed.
 
 mod binding;
+mod connect;
+mod eviction;
 pub mod namespaces;
 mod reviews;
 mod scale;
@@ -18,6 +20,10 @@ pub async fn run(call: &mut Call, verb: &str, body: Incoming) -> Result<Answer, 
     match (call.resource.group.as_str(), call.resource.name.as_str(), call.info.subresource.as_str()) {
         (_, _, "scale") => scale::answer(call, verb, body).await,
         ("", "pods", "binding") => binding::answer(call, body).await,
+        ("", "pods", "eviction") => eviction::answer(call, body).await,
+        ("", "pods", "log") => connect::log(call).await,
+        ("", "pods", "exec" | "attach" | "portforward") => connect::answer_pod(call, body).await,
+        ("", "pods" | "services" | "nodes", "proxy") => connect::answer_proxy(call, body).await,
         ("", "serviceaccounts", "token") => token::answer(call, body).await,
         (_, _, "status" | "ephemeralcontainers" | "resize" | "approval" | "finalize") => {
             run_view(call, verb, body).await

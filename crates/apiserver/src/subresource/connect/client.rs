@@ -1,0 +1,200 @@
+//! One HTTP/1.1 request to another server, with its answer or its upgraded connection handed through.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use machinery::Status;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::config::Config;
+use crate::front::body::{Body, BoxError, Incoming};
+use crate::front::respond::Answer;
+
+/// Where a request goes.
+pub struct Target {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+    /// Present the kubelet client certificate, and check the kubelet's against its CA.
+    pub kubelet: bool,
+    /// Path and query.
+    pub path: String,
+}
+
+/// What is sent there.
+pub struct Outgoing {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Incoming,
+    /// The client's half of a connection that it asked to upgrade.
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+
+fn unreachable(error: impl std::fmt::Display) -> Status {
+    Status::new(500, "", format!("error dialing backend: {error}"))
+}
+
+/// Sends the request and gives its answer, whatever it is.
+pub async fn forward(config: &Config, target: &Target, out: Outgoing) -> Result<Answer, Status> {
+    let stream = dial(config, target).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a backend ended");
+        }
+    });
+    let mut request = Request::new(out.body);
+    *request.method_mut() = out.method;
+    *request.uri_mut() = target.path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
+    let upgrades = out.headers.get(UPGRADE).cloned();
+    let mut headers = out.headers;
+    strip(&mut headers);
+    if let Some(protocol) = upgrades {
+        headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+    let host = format!("{host}:{}", target.port);
+    headers.insert(HOST, host.parse().map_err(|_| Status::bad_request("bad host"))?);
+    *request.headers_mut() = headers;
+    let mut response = sender.send_request(request).await.map_err(unreachable)?;
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        let ours = hyper::upgrade::on(&mut response);
+        let Some(theirs) = out.upgrade else {
+            return Err(Status::bad_request("Upgrade request required"));
+        };
+        tokio::spawn(async move {
+            let (Ok(ours), Ok(theirs)) = (ours.await, theirs.await) else { return };
+            let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+            // either side may simply go away
+            let _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
+        });
+        let (parts, _) = response.into_parts();
+        return Ok(Answer::from_parts(parts, Body::empty()));
+    }
+    let (mut parts, body) = response.into_parts();
+    strip(&mut parts.headers);
+    // the sender lives as long as the body: dropping it early would end the connection
+    let stream = body.into_data_stream().map(move |chunk| {
+        let _ = &sender;
+        chunk.map_err(BoxError::from)
+    });
+    Ok(Answer::from_parts(parts, Body::stream(stream)))
+}
+
+/// Headers that are about one connection only.
+fn strip(headers: &mut HeaderMap) {
+    const HOPS: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "proxy-authorization"];
+    for name in HOPS {
+        headers.remove(name);
+    }
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+    headers.remove(UPGRADE);
+    headers.remove(TRANSFER_ENCODING);
+}
+
+async fn dial(config: &Config, target: &Target) -> Result<Box<dyn Connection>, Status> {
+    let socket = TcpStream::connect((target.host.as_str(), target.port)).await;
+    let address = format!("{}:{}", target.host, target.port);
+    let socket = socket.map_err(|e| unreachable(format!("dial tcp {address}: {e}")))?;
+    let _ = socket.set_nodelay(true);
+    if !target.tls {
+        return Ok(Box::new(socket));
+    }
+    let connector = TlsConnector::from(Arc::new(tls(config, target.kubelet).map_err(unreachable)?));
+    let name = ServerName::try_from(target.host.clone()).map_err(unreachable)?;
+    Ok(Box::new(connector.connect(name, socket).await.map_err(unreachable)?))
+}
+
+fn tls(config: &Config, kubelet: bool) -> Result<rustls::ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?;
+    let builder = match config.kubelet_ca_pem.as_deref().filter(|_| kubelet) {
+        Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        // pods' certificates are their own affair, and so are kubelets' when there is no CA for them
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+    };
+    let pair = (&config.kubelet_client_cert_pem, &config.kubelet_client_key_pem);
+    match pair {
+        (Some(chain), Some(key)) if kubelet => {
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| e.to_string())?;
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| e.to_string())?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| e.to_string())
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// Takes any certificate whose key the server holds.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

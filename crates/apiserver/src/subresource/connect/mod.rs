@@ -1,0 +1,9 @@
+//! Requests that lead on to a kubelet, a pod or a Service: logs, exec, attach, port-forward, proxy. What an upgraded
+//! connection carries is copied, never interpreted.
+
+mod client;
+mod node;
+mod proxy;
+
+pub use node::{answer as answer_pod, log};
+pub use proxy::answer as answer_proxy;
