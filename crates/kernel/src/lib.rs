@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+pub mod devices;
 pub mod net;
 pub mod nft;
 pub mod rootdir;
+pub mod seccomp;

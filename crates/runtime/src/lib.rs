@@ -8,6 +8,7 @@
 //!
 //! This crate knows no Kubernetes objects: only what CRI messages say.
 
+mod confine;
 pub mod cri;
 mod helper;
 pub mod image;

@@ -17,7 +17,8 @@ use super::sandbox::{hostname, remove_dir};
 use super::spec::{self, HostDevice, Input};
 use super::state::{self, Container, ContainerState, Phase, Sandbox, lock};
 use super::users::{self, Wanted};
-use super::{filter, mounts};
+use super::{filter, mounts, seccomp};
+use crate::confine::{self, Confinement};
 use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
 use crate::cri::{self, Error};
 use crate::image::Image;
@@ -173,6 +174,13 @@ impl Inner {
             image_mounts: &image_mounts,
         })
         .map_err(Error::invalid)?;
+        let (oci, confinement) = confine(oci, &security)?;
+        if let Some(confinement) = confinement {
+            let path = container.run.join(confine::FILE);
+            let bytes =
+                serde_json::to_vec(&confinement).map_err(|error| Error::internal(error.to_string()))?;
+            std::fs::write(&path, bytes).map_err(at(&path))?;
+        }
         let path = container.run.join("config.json");
         std::fs::write(&path, oci.to_string()).map_err(at(&path))?;
         let record = |state: &mut ContainerState| {
@@ -512,6 +520,44 @@ impl Inner {
             })
             .collect()
     }
+}
+
+/// The seccomp filter of a container, and the configuration with what loading it takes.
+fn confine(
+    mut oci: serde_json::Value,
+    security: &v1::LinuxContainerSecurityContext,
+) -> cri::Result<(serde_json::Value, Option<Confinement>)> {
+    use v1::security_profile::ProfileType;
+    let Some(profile) = security.seccomp.as_ref().filter(|_| !security.privileged) else {
+        return Ok((oci, None));
+    };
+    let sets = &oci["process"]["capabilities"]["bounding"];
+    let capabilities: Vec<String> = serde_json::from_value(sets.clone()).unwrap_or_default();
+    let program = match profile.profile_type() {
+        ProfileType::Unconfined => return Ok((oci, None)),
+        ProfileType::RuntimeDefault => seccomp::default_profile(&capabilities),
+        ProfileType::Localhost => {
+            let path = profile.localhost_ref.strip_prefix("localhost/").unwrap_or(&profile.localhost_ref);
+            let text = std::fs::read(path)
+                .map_err(|error| Error::unknown(format!("seccomp profile {path:?}: {error}")))?;
+            seccomp::from_file(&text, &capabilities)
+        }
+    };
+    let filter = program.map_err(Error::invalid)?.to_bytes();
+    if security.no_new_privs {
+        return Ok((oci, Some(Confinement { filter, capabilities: None })));
+    }
+    let number = |name: &String| spec::ALL_CAPABILITIES.iter().position(|have| have == name);
+    let mask = capabilities.iter().filter_map(number).fold(0u64, |mask, bit| mask | 1 << bit);
+    for set in ["bounding", "effective", "permitted"] {
+        let Some(list) = oci["process"]["capabilities"][set].as_array_mut() else { continue };
+        for extra in ["CAP_SYS_ADMIN", "CAP_SETPCAP"] {
+            if !list.iter().any(|have| have == extra) {
+                list.push(extra.into());
+            }
+        }
+    }
+    Ok((oci, Some(Confinement { filter, capabilities: Some(mask) })))
 }
 
 /// A cgroup is busy for a moment after its last process has ended.

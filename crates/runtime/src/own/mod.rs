@@ -11,9 +11,11 @@ mod images;
 mod lifecycle;
 mod mounts;
 mod sandbox;
+mod seccomp;
 mod service;
 mod spec;
 mod state;
+mod stats;
 mod streams;
 mod users;
 

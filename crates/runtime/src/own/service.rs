@@ -229,6 +229,51 @@ impl RuntimeService for Runtime {
         now(self.0.port_forward_url(&request).map(|url| v1::PortForwardResponse { url }))
     }
 
+    fn container_stats(&self, request: v1::ContainerStatsRequest) -> Answer<'_, v1::ContainerStatsResponse> {
+        let container = self.0.container(&request.container_id);
+        now(container.map(|c| v1::ContainerStatsResponse { stats: Some(self.0.container_stats(&c)) }))
+    }
+
+    fn list_container_stats(
+        &self,
+        request: v1::ListContainerStatsRequest,
+    ) -> Answer<'_, v1::ListContainerStatsResponse> {
+        now(Ok(v1::ListContainerStatsResponse { stats: self.0.list_container_stats(request.filter) }))
+    }
+
+    fn stream_container_stats(
+        &self,
+        request: v1::StreamContainerStatsRequest,
+    ) -> Answer<'_, Stream<v1::StreamContainerStatsResponse>> {
+        once(Ok(v1::StreamContainerStatsResponse {
+            container_stats: self.0.list_container_stats(request.filter),
+        }))
+    }
+
+    fn pod_sandbox_stats(
+        &self,
+        request: v1::PodSandboxStatsRequest,
+    ) -> Answer<'_, v1::PodSandboxStatsResponse> {
+        let sandbox = self.0.sandbox(&request.pod_sandbox_id);
+        now(sandbox.map(|s| v1::PodSandboxStatsResponse { stats: Some(self.0.pod_stats(&s)) }))
+    }
+
+    fn list_pod_sandbox_stats(
+        &self,
+        request: v1::ListPodSandboxStatsRequest,
+    ) -> Answer<'_, v1::ListPodSandboxStatsResponse> {
+        now(Ok(v1::ListPodSandboxStatsResponse { stats: self.0.list_pod_stats(request.filter) }))
+    }
+
+    fn stream_pod_sandbox_stats(
+        &self,
+        request: v1::StreamPodSandboxStatsRequest,
+    ) -> Answer<'_, Stream<v1::StreamPodSandboxStatsResponse>> {
+        once(Ok(v1::StreamPodSandboxStatsResponse {
+            pod_sandbox_stats: self.0.list_pod_stats(request.filter),
+        }))
+    }
+
     fn update_runtime_config(
         &self,
         _: v1::UpdateRuntimeConfigRequest,

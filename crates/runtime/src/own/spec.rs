@@ -150,10 +150,10 @@ pub fn make(input: &Input<'_>) -> Result<Value, String> {
     let propagation = input.container.mounts.iter().map(v1::Mount::propagation).max_by_key(|p| *p as i32);
     match propagation {
         Some(MountPropagation::PropagationBidirectional) => {
-            oci["linux"]["rootfsPropagation"] = json!("rshared")
+            oci["linux"]["rootfsPropagation"] = json!("shared")
         }
         Some(MountPropagation::PropagationHostToContainer) => {
-            oci["linux"]["rootfsPropagation"] = json!("rslave")
+            oci["linux"]["rootfsPropagation"] = json!("slave")
         }
         _ => {}
     }

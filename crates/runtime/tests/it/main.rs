@@ -3,6 +3,8 @@
 
 mod cri_socket;
 mod life;
+mod limits;
 mod pulls;
+mod security;
 mod streams;
 mod world;

@@ -4,22 +4,29 @@
 //! the r8s binary again with `runtime-create …`; the container's init becomes the shim's own child. The
 //! outcome goes to descriptor 3: `pid N`, or the error's text.
 
+mod complaints;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
+use kernel::cgroup::Hierarchy;
+use kernel::devices::{self, Allow, Kind};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceType, Spec};
+
+use crate::confine::Confinement;
 
 /// Runs the helper with its arguments (what follows `runtime-create`) and answers its exit status. Call it
 /// before anything has started a thread.
 pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
     let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let complaints = complaints::catch();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["create", root, id, bundle, console] => create(Path::new(root), id, Path::new(bundle), console),
         ["exec", root, id, process, console] => exec(Path::new(root), id, Path::new(process), console),
@@ -27,7 +34,12 @@ pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
     };
     let (text, status) = match outcome {
         Ok(pid) => (format!("pid {pid}"), 0),
-        Err(error) => (error, 1),
+        // A command that can't be run is explained well enough.
+        Err(error) if error.starts_with("exec: ") => (error, 1),
+        Err(error) => match complaints.and_then(complaints::Complaints::first) {
+            Some(cause) => (format!("{error}: {cause}"), 1),
+            None => (error, 1),
+        },
     };
     // By path, because a number alone can't be made a file safely.
     let report = std::fs::File::options().write(true).open("/proc/self/fd/3");
@@ -37,10 +49,15 @@ pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
     }
 }
 
-fn builder(root: &Path, id: &str, console: &str) -> Result<ContainerBuilder, String> {
+fn builder(
+    root: &Path,
+    id: &str,
+    console: &str,
+    confinement: Option<Confinement>,
+) -> Result<ContainerBuilder, String> {
     let console = (!console.is_empty()).then(|| PathBuf::from(console));
     ContainerBuilder::new(id.to_owned(), SyscallType::default())
-        .with_executor(Workload)
+        .with_executor(Workload { confinement })
         .with_root_path(root)
         .map(|builder| builder.with_console_socket(console))
         .map_err(|error| explain(&error))
@@ -50,7 +67,8 @@ fn builder(root: &Path, id: &str, console: &str) -> Result<ContainerBuilder, Str
 fn create(root: &Path, id: &str, bundle: &Path, console: &str) -> Result<i32, String> {
     let spec = Spec::load(bundle.join("config.json")).map_err(|error| explain(&error))?;
     own_stdio(&spec);
-    let mut container = builder(root, id, console)?
+    let confinement = Confinement::load(bundle)?;
+    let mut container = builder(root, id, console, confinement)?
         .as_init(bundle)
         .with_systemd(false)
         .with_detach(true)
@@ -58,6 +76,7 @@ fn create(root: &Path, id: &str, bundle: &Path, console: &str) -> Result<i32, St
         .build()
         .map_err(|error| explain(&error))?;
     let pid = container.pid().ok_or("the container has no process")?;
+    restrict_devices(&spec)?;
     container.start().map_err(|error| explain(&error))?;
     Ok(pid.as_raw())
 }
@@ -66,7 +85,8 @@ fn create(root: &Path, id: &str, bundle: &Path, console: &str) -> Result<i32, St
 fn exec(root: &Path, id: &str, process: &Path, console: &str) -> Result<i32, String> {
     // What libcontainer knows of the container must be fresh.
     Container::load(root.join(id)).map_err(|error| explain(&error))?;
-    let pid = builder(root, id, console)?
+    let confinement = Confinement::load(process.parent().unwrap_or(Path::new("/")))?;
+    let pid = builder(root, id, console, confinement)?
         .as_tenant()
         .with_process(Some(process))
         .with_detach(true)
@@ -74,6 +94,37 @@ fn exec(root: &Path, id: &str, process: &Path, console: &str) -> Result<i32, Str
         .build()
         .map_err(|error| explain(&error))?;
     Ok(pid.as_raw())
+}
+
+/// On cgroup v2, where libcontainer needs a C library for it. On v1 it has set the devices controller.
+fn restrict_devices(spec: &Spec) -> Result<(), String> {
+    let hierarchy = Hierarchy::detect().map_err(|error| explain(&error))?;
+    let linux = spec.linux().as_ref().ok_or("no linux section")?;
+    let rules =
+        linux.resources().as_ref().and_then(|resources| resources.devices().clone()).unwrap_or_default();
+    let all_allowed = rules.iter().any(|rule| rule.allow() && rule.typ().is_none() && rule.major().is_none());
+    if !hierarchy.is_unified() || all_allowed {
+        return Ok(());
+    }
+    let mut allowed = devices::usual();
+    for rule in rules.iter().filter(|rule| rule.allow()) {
+        let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+        let access = rule.access().clone().unwrap_or_else(|| "rwm".to_owned());
+        let kinds = match rule.typ() {
+            Some(LinuxDeviceType::B) => vec![Kind::Block],
+            Some(LinuxDeviceType::C | LinuxDeviceType::U) => vec![Kind::Char],
+            _ => vec![Kind::Char, Kind::Block],
+        };
+        allowed.extend(
+            kinds
+                .into_iter()
+                .map(|kind| Allow::new(kind, number(rule.major()), number(rule.minor()), &access)),
+        );
+    }
+    let path = linux.cgroups_path().clone().unwrap_or_default();
+    let cgroup = hierarchy.cgroup(&path);
+    let dir = cgroup.directory("").ok_or("no cgroup v2 tree")?;
+    devices::restrict(&dir, &allowed).map_err(|error| format!("restrict devices: {error}"))
 }
 
 /// The process may open `/dev/stdout` and its like by path, so the pipes behind must be its own.
@@ -104,7 +155,9 @@ fn explain(error: &dyn std::error::Error) -> String {
 
 /// The last steps inside the container: find the command and become it.
 #[derive(Clone)]
-struct Workload;
+struct Workload {
+    confinement: Option<Confinement>,
+}
 
 impl Executor for Workload {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
@@ -113,6 +166,9 @@ impl Executor for Workload {
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let (path, args) = find_command(spec).map_err(ExecutorError::Other)?;
+        if let Some(confinement) = &self.confinement {
+            confinement.apply().map_err(ExecutorError::Other)?;
+        }
         // The command's environment is this process's by now.
         let error = std::process::Command::new(&path).arg0(&args[0]).args(&args[1..]).exec();
         // Too late for the creator to hear: the container's stderr and exit status tell it.
