@@ -126,6 +126,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The address of the cluster's DNS Service: the tenth of the range, as kubeadm has it.
+    pub fn dns_address(&self) -> IpAddr {
+        self.service_cidr.nth(10)
+    }
+}
+
 /// An address range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -150,6 +157,11 @@ impl Cidr {
             );
         }
         Ok(Self { network, prefix })
+    }
+
+    /// The same for the crates that work with the kernel.
+    pub fn kernel(&self) -> kernel::net::Cidr {
+        kernel::net::Cidr::new(self.network, self.prefix)
     }
 
     /// The n-th address of the range.

@@ -6,7 +6,6 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as Stream;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
@@ -47,7 +46,7 @@ pub fn open(socket: &Path) -> Result<UnixListener> {
 }
 
 /// Answers until shutdown.
-pub async fn serve(listener: UnixListener, runtime: Arc<runtime::Runtime>, shutdown: CancellationToken) {
+pub async fn serve(listener: UnixListener, runtime: runtime::Runtime, shutdown: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -63,7 +62,7 @@ pub async fn serve(listener: UnixListener, runtime: Arc<runtime::Runtime>, shutd
     }
 }
 
-async fn converse(mut stream: UnixStream, runtime: Arc<runtime::Runtime>) -> Result<()> {
+async fn converse(mut stream: UnixStream, runtime: runtime::Runtime) -> Result<()> {
     let mut request = Vec::new();
     (&mut stream).take(LONGEST).read_to_end(&mut request).await?;
     let request: images::Request = serde_json::from_slice(&request)?;

@@ -51,6 +51,18 @@ impl Paths {
         self.run().join("control.sock")
     }
 
+    /// The cgroup that this cluster's pods are below; "" is the top, where upstream has them. Clusters with a root
+    /// directory of their own have a cgroup of their own.
+    pub fn cgroup_root(&self) -> String {
+        if self.root == Path::new("/") {
+            return String::new();
+        }
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.root.hash(&mut hasher);
+        format!("r8s-{:016x}", hasher.finish())
+    }
+
     pub fn pod_logs(&self) -> PathBuf {
         self.root.join("var/log/pods")
     }

@@ -62,7 +62,21 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     };
     let mut supervisor = Supervisor::new(shutdown.clone());
     wiring::controllers::start(&api, &config, &credentials, &mut supervisor);
-    println!("ready in {} ms", started.elapsed().as_millis());
+    wiring::scheduler::start(&api, &config, &mut supervisor);
+    let node = wiring::node::open(&config, &paths, shutdown.clone()).await?;
+    wiring::node::start_kubelet(&api, &config, &paths, node.runtime, &mut supervisor);
+    wiring::proxy::start(&api, &config, &mut supervisor)?;
+    let up = async {
+        let gateways = wiring::node::connect_pods(&api, &config, &node.network, &shutdown).await?;
+        wiring::dns::start(&api, &config, &gateways, &mut supervisor);
+        wiring::node::ready(&api, &config, &shutdown).await;
+        println!("ready in {} ms", started.elapsed().as_millis());
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        outcome = up => outcome?,
+    }
     supervisor.finish(Duration::from_secs(10)).await;
     let _ = tokio::time::timeout(Duration::from_secs(5), serving).await;
     Ok(())

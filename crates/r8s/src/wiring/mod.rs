@@ -2,4 +2,8 @@
 
 pub mod apiserver;
 pub mod controllers;
+pub mod dns;
 pub mod identity;
+pub mod node;
+pub mod proxy;
+pub mod scheduler;

@@ -1,0 +1,118 @@
+//! The node half: container runtime, pod network, kubelet; and what follows once the node has its pod addresses.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver::ApiServer;
+use client::{Informers, Key, Source};
+use k8s_openapi::api::core::v1::Node;
+use kubelet::cri::Cri;
+use podnet::Network;
+use runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::identity;
+use crate::config::Server;
+use crate::control;
+use crate::paths::Paths;
+use crate::supervise::Supervisor;
+
+/// The node's parts that others need.
+pub struct NodeParts {
+    pub network: Network,
+    pub runtime: Arc<dyn Cri>,
+}
+
+/// Opens the runtime (taking over what runs) and the pod network.
+pub async fn open(config: &Server, paths: &Paths, shutdown: CancellationToken) -> Result<NodeParts> {
+    let network = Network::new(podnet::Config {
+        state_dir: paths.run().join("podnet"),
+        bridge: "r8s0".to_owned(),
+        mtu: None,
+        cluster_cidrs: vec![config.cluster_cidr.kernel()],
+    })
+    .context("the pod network cannot start")?;
+    if let Some(socket) = &config.container_runtime_endpoint {
+        let remote = runtime::cri::Remote::connect(&socket.display().to_string())
+            .await
+            .with_context(|| format!("cannot use the container runtime at {}", socket.display()))?;
+        return Ok(NodeParts { network, runtime: Arc::new(remote) });
+    }
+    let mut settings = runtime::Config::new(paths.runtime(), paths.run().join("runtime"))?;
+    settings.network = Some(Arc::new(network.clone()));
+    let runtime = Runtime::open(settings).await.context("the container runtime cannot start")?;
+    let listener = control::open(&paths.control_socket())?;
+    tokio::spawn(control::serve(listener, runtime.clone(), shutdown));
+    Ok(NodeParts { network, runtime: Arc::new(runtime) })
+}
+
+pub fn start_kubelet(
+    api: &ApiServer,
+    config: &Server,
+    paths: &Paths,
+    runtime: Arc<dyn Cri>,
+    supervisor: &mut Supervisor,
+) {
+    let settings = kubelet::Config {
+        node_ips: vec![config.node_ip],
+        log_root: paths.pod_logs(),
+        static_pods: Some(paths.etc().join("manifests")),
+        cluster_dns: vec![config.dns_address()],
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        cgroup_root: paths.cgroup_root(),
+        ..kubelet::Config::new(config.node_name.clone(), paths.lib().join("kubelet"))
+    };
+    let api = api.clone();
+    supervisor.run("kubelet", move |ready, shutdown| {
+        let client = identity::client(&api, identity::kubelet(&settings.node_name), "kubelet");
+        kubelet::run(settings.clone(), client, runtime.clone(), ready, shutdown)
+    });
+}
+
+/// Waits until the node has been given its pod addresses, and sets the pod network up with them. Answers the
+/// addresses at which pods see the host.
+pub async fn connect_pods(
+    api: &ApiServer,
+    config: &Server,
+    network: &Network,
+    shutdown: &CancellationToken,
+) -> Result<Vec<IpAddr>> {
+    let key = Key::cluster(&config.node_name);
+    let nodes = watch_node(api, config, shutdown);
+    let ranges = |node: Option<&Node>| -> Vec<kernel::net::Cidr> {
+        let spec = node.and_then(|node| node.spec.as_ref());
+        let texts = spec.and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
+        texts.iter().filter_map(|text| text.parse().ok()).collect()
+    };
+    nodes.wait_for(&key, FOREVER, |node| !ranges(node).is_empty()).await;
+    let ranges = ranges(nodes.get(&key).as_deref());
+    let network = network.clone();
+    tokio::task::spawn_blocking(move || {
+        network.set_pod_cidrs(&ranges)?;
+        anyhow::Ok(network.gateways())
+    })
+    .await?
+    .context("cannot set up the pod network")
+}
+
+/// Waits until the node says that it is ready.
+pub async fn ready(api: &ApiServer, config: &Server, shutdown: &CancellationToken) {
+    let nodes = watch_node(api, config, shutdown);
+    let is_ready = |node: Option<&Node>| {
+        let status = node.and_then(|node| node.status.as_ref());
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    nodes.wait_for(&Key::cluster(&config.node_name), FOREVER, is_ready).await;
+}
+
+const FOREVER: std::time::Duration = std::time::Duration::from_secs(u32::MAX as u64);
+
+fn watch_node(api: &ApiServer, config: &Server, shutdown: &CancellationToken) -> client::Store<Node> {
+    let client = identity::client(api, identity::kubelet(&config.node_name), "r8s-node");
+    let informers = Informers::new(client, shutdown.child_token());
+    informers.watch(Source::of::<Node>().fields(format!("metadata.name={}", config.node_name)))
+}
