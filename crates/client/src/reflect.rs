@@ -69,10 +69,17 @@ struct BookmarkMeta {
 }
 
 #[derive(Deserialize)]
-struct Page<K> {
+struct Page<'a> {
     metadata: PageMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<K>,
+    #[serde(borrow, default)]
+    items: Vec<&'a RawValue>,
+}
+
+/// What there is of an object when only metadata was asked for.
+#[derive(Deserialize)]
+struct MetadataOnly<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -167,8 +174,10 @@ impl<K: Cached> Reflector<K> {
             let accept = if self.source.metadata_only { METADATA_LIST } else { JSON };
             let body = self.send(&query, accept).await?;
             let bytes = body.collect().await.map_err(Error::Client)?.to_bytes();
-            let page: Page<K> = serde_json::from_slice(&bytes)?;
-            objects.extend(page.items);
+            let page: Page<'_> = serde_json::from_slice(&bytes)?;
+            for item in page.items {
+                objects.push(self.decode(item.get())?);
+            }
             next = page.metadata.next;
             if next.is_empty() {
                 let revision = page.metadata.resource_version;
@@ -226,12 +235,22 @@ impl<K: Cached> Reflector<K> {
         }
     }
 
+    /// An object. Where only metadata was asked for, its kind is PartialObjectMetadata, which a typed `K` would refuse:
+    /// then it is read without kind and version.
+    fn decode(&self, text: &str) -> Result<K, Error> {
+        if !self.source.metadata_only {
+            return Ok(serde_json::from_str(text)?);
+        }
+        let MetadataOnly { metadata } = serde_json::from_str(text)?;
+        Ok(serde_json::from_str(&format!("{{\"metadata\":{}}}", metadata.get()))?)
+    }
+
     fn event(&mut self, line: &[u8], initial: &mut Option<Vec<K>>) -> Result<(), Error> {
         let frame: Frame<'_> = serde_json::from_slice(line)?;
         let text = frame.object.get();
         match frame.kind {
             "ADDED" | "MODIFIED" => {
-                let object: K = serde_json::from_str(text)?;
+                let object = self.decode(text)?;
                 match initial {
                     Some(objects) => objects.push(object),
                     None => {
@@ -241,7 +260,7 @@ impl<K: Cached> Reflector<K> {
                 }
             }
             "DELETED" => {
-                let object: K = serde_json::from_str(text)?;
+                let object = self.decode(text)?;
                 let key: Key = object.key();
                 match initial {
                     Some(objects) => objects.retain(|other| other.key() != key),

@@ -132,7 +132,8 @@ fn status(
             operating_system: "linux".into(),
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),
-            swap: Some(k8s_openapi::api::core::v1::NodeSwapStatus { capacity: Some(machine.swap) }),
+            swap: (machine.swap > 0)
+                .then(|| k8s_openapi::api::core::v1::NodeSwapStatus { capacity: Some(machine.swap) }),
         }),
         images: (!seen.images.is_empty()).then(|| seen.images.clone()),
         runtime_handlers: (!seen.handlers.is_empty()).then(|| seen.handlers.clone()),
