@@ -110,12 +110,10 @@ impl Writer<'_> {
 
     fn key(&mut self, key: &str) {
         let form = Form::of(key);
-        if form.plain && !key.is_empty() {
-            self.put(key);
-        } else if form.single && is_text(key) {
-            self.single(key, None);
-        } else {
-            self.double(key, None);
+        match is_text(key) {
+            true if form.plain => self.put(key),
+            true if form.single => self.single(key, None),
+            _ => self.double(key, None),
         }
     }
 

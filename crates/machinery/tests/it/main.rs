@@ -1,0 +1,7 @@
+//! Laws that hold for all inputs.
+
+mod apply;
+mod codecs;
+mod generate;
+mod patches;
+mod small;
