@@ -1,8 +1,14 @@
 //! Admission: what may change or refuse a write before it is stored. A list of small plugins, in upstream's order.
 
+mod certificates;
 mod lifecycle;
+mod limits;
+mod network;
+mod nodes;
 mod priority;
+mod runtimeclass;
 mod serviceaccount;
+mod storage;
 mod tolerations;
 
 use std::sync::Arc;
@@ -85,8 +91,22 @@ pub struct Plugin {
 }
 
 /// In upstream's order.
-static PLUGINS: &[&Plugin] =
-    &[&lifecycle::PLUGIN, &serviceaccount::PLUGIN, &priority::PLUGIN, &tolerations::PLUGIN];
+static PLUGINS: &[&Plugin] = &[
+    &lifecycle::PLUGIN,
+    &limits::PLUGIN,
+    &serviceaccount::PLUGIN,
+    &nodes::RESTRICTION,
+    &nodes::TAINTS,
+    &priority::PLUGIN,
+    &tolerations::PLUGIN,
+    &storage::DEFAULT_CLASS,
+    &storage::IN_USE,
+    &runtimeclass::PLUGIN,
+    &certificates::APPROVAL,
+    &certificates::SIGNING,
+    &certificates::SUBJECT,
+    &network::DEFAULT_CLASS,
+];
 
 fn enabled(call: &Call) -> impl Iterator<Item = &'static Plugin> + use<> {
     let disabled = call.core.config.disabled_admission.clone();

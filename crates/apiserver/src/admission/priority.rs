@@ -88,6 +88,9 @@ fn default_class(call: &Call) -> Option<Value> {
 }
 
 fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
+    if a.is(GROUP, "priorityclasses") && a.operation == Operation::Delete && a.name.starts_with("system-") {
+        return Err(forbidden(a, "this is a system priority class and cannot be deleted"));
+    }
     if !a.is(GROUP, "priorityclasses") || !matches!(a.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }

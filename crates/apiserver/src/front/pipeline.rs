@@ -53,6 +53,10 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
         Err(status) => return respond::status(&status, &headers),
     };
     let work = async {
+        // whatever was acknowledged before counts for all that follows: roles, namespaces, quotas, the object itself
+        if let Err(status) = core.fresh().await {
+            return respond::status(&status, &headers);
+        }
         let user = match identify(&core, &caller, &mut request).await {
             Ok(user) => user,
             Err(status) => return respond::status(&status, &headers),

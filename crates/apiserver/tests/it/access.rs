@@ -1,0 +1,77 @@
+//! Who may what.
+
+use apiserver::{Config, User};
+use serde_json::{Value, json};
+
+use crate::support::{MAPS, config_map, server, server_with};
+
+#[tokio::test]
+async fn roles_open_doors() {
+    let s = server().await;
+    let jane = || User::new("jane", &[]);
+    let (code, refused) = s.send(jane(), "GET", MAPS, "application/json", Value::Null).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        refused["message"],
+        "configmaps is forbidden: User \"jane\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "b"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]});
+    assert_eq!(s.post(&format!("{rbac}/roles"), role).await.0, 201);
+    assert_eq!(s.post(&format!("{rbac}/rolebindings"), binding).await.0, 201);
+    assert_eq!(s.send(jane(), "GET", MAPS, "application/json", Value::Null).await.0, 200);
+    assert_eq!(s.send(jane(), "POST", MAPS, "application/json", config_map("a")).await.0, 403);
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"namespace": "default", "verb": "get", "resource": "configmaps"}}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let (code, answer) = s.send(jane(), "POST", path, "application/json", review).await;
+    assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(true)), "{answer}");
+}
+
+#[tokio::test]
+async fn tokens_are_bound_to_what_lives() {
+    let key = pki::PrivateKey::generate_rsa_pem().unwrap();
+    let s = server_with(Config { signing_key_pem: Some(key), ..Config::default() }).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    assert_eq!(s.post(accounts, account).await.0, 201);
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let (code, made) = s.post(&format!("{accounts}/robot/token"), request).await;
+    assert_eq!(code, 201, "{made}");
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": made["status"]["token"]}});
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let (_, answer) = s.post(path, review.clone()).await;
+    assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:robot", "{answer}");
+    s.delete(&format!("{accounts}/robot")).await;
+    let (_, answer) = s.post(path, review).await;
+    assert_ne!(answer["status"]["authenticated"], true);
+}
+
+#[tokio::test]
+async fn kubelets_keep_to_their_node() {
+    let s = server().await;
+    let node = |name: &str| User::new(format!("system:node:{name}"), &["system:nodes"]);
+    let body = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    let nodes = "/api/v1/nodes";
+    assert_eq!(s.send(node("n1"), "POST", nodes, "application/json", body("n1")).await.0, 201);
+    assert_eq!(s.send(node("n1"), "POST", nodes, "application/json", body("n2")).await.0, 403);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}});
+    s.post("/api/v1/namespaces/default/secrets", secret).await;
+    let path = "/api/v1/namespaces/default/secrets/s";
+    assert_eq!(s.send(node("n1"), "GET", path, "application/json", Value::Null).await.0, 403);
+    s.post(
+        "/api/v1/namespaces/default/serviceaccounts",
+        json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}}),
+    )
+    .await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "n1",
+        "containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}});
+    let (code, made) = s.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(s.send(node("n1"), "GET", path, "application/json", Value::Null).await.0, 200);
+}
