@@ -245,3 +245,20 @@ fn good_reason(reason: &str) -> bool {
         && bytes.last().is_some_and(word)
         && bytes.iter().all(|b| word(b) || matches!(b, b',' | b':'))
 }
+
+/// `domain/path`, such as `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(text: &str, at: &Path, errors: &mut ErrorList) {
+    if text.is_empty() {
+        return errors.required(at, "");
+    }
+    let (host, path) = match text.split_once('/') {
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => (host, path),
+        _ => return errors.invalid(at, text, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    };
+    errors.each(at, host, names::dns1123_subdomain(host));
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(good) {
+        let pattern = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+        errors.invalid(at, path, names::regex_error("Invalid path", pattern, &[]));
+    }
+}

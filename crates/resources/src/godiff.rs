@@ -11,3 +11,13 @@ pub(crate) fn pod_specs(_before: &Value, _after: &Value) -> String {
 pub(crate) fn ephemeral_containers(_before: &Value, _after: &Value) -> String {
     String::new()
 }
+
+/// Between two sources of PersistentVolumes.
+pub(crate) fn persistent_volume_sources(_before: &Value, _after: &Value) -> String {
+    String::new()
+}
+
+/// Between two specs of PersistentVolumeClaims.
+pub(crate) fn claim_specs(_before: &Value, _after: &Value) -> String {
+    String::new()
+}

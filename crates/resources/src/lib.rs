@@ -9,6 +9,7 @@ mod godiff;
 mod gojson;
 mod gostruct;
 mod image;
+mod internal;
 mod intstr;
 mod ip;
 pub mod names;
@@ -20,6 +21,7 @@ mod signer;
 mod strategy;
 
 mod apps;
+mod batch;
 mod coordination;
 mod core;
 mod discovery;

@@ -16,7 +16,10 @@ use crate::{Column, Columns, Context, Strategy, names, objectmeta};
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "",
     kind: "Secret",
-    default: |obj, _| text(obj, "type", "Opaque"),
+    default: |obj, _| {
+        merge_strings(obj);
+        text(obj, "type", "Opaque");
+    },
     prepare_update: |new, old, _| text(new, "type", old.text("type")),
     validate,
     validate_update,
@@ -140,4 +143,16 @@ fn warnings(obj: &Value) -> Vec<String> {
 
 fn cells(obj: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(obj), obj.text("type").into(), obj.map("data").map_or(0, |m| m.len()).into(), age(obj, now)]
+}
+
+/// `stringData` is only a way to write `data`; it wins.
+fn merge_strings(obj: &mut Value) {
+    let strings = obj.at("stringData").as_object().cloned();
+    if let Some(map) = obj.as_object_mut() {
+        map.remove("stringData");
+    }
+    for (key, value) in strings.into_iter().flatten() {
+        let coded = BASE64_STANDARD.encode(value.as_str().unwrap_or_default());
+        obj.child("data").set(&key, coded);
+    }
 }

@@ -185,6 +185,9 @@ fn drop_by_type(new: &mut Value, old: &Value) {
     if !is(new, "LoadBalancer") {
         new.child("status").set("loadBalancer", json!({}));
     }
+    if !needs_ip(new) && same(new, "internalTrafficPolicy") {
+        new.child("spec").unset("internalTrafficPolicy");
+    }
 }
 
 fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {

@@ -57,7 +57,7 @@ pub(crate) fn source(kind: &str, source: &Value, persistent: bool, at: &Path, er
                 }
             }
         }
-        "iscsi" => iscsi(source, at, errors),
+        "iscsi" => iscsi(source, persistent, at, errors),
         "flocker" => flocker(source, at, errors),
         "cinder" => secret_ref(source, persistent, at, errors),
         "quobyte" => quobyte(source, at, errors),
@@ -91,10 +91,10 @@ fn host_path(source: &Value, at: &Path, errors: &mut ErrorList) {
     errors.one_of(&at.child("type"), source.text("type"), &types);
 }
 
-fn iscsi(source: &Value, at: &Path, errors: &mut ErrorList) {
+fn iscsi(source: &Value, persistent: bool, at: &Path, errors: &mut ErrorList) {
     match source.text("iqn") {
         "" => errors.required(&at.child("iqn"), ""),
-        iqn => initiator(iqn, &at.child("iqn"), errors),
+        iqn => initiator(iqn, persistent, &at.child("iqn"), errors),
     }
     if let Some(lun) = source.int("lun").filter(|n| !(0..=255).contains(n)) {
         errors.invalid(&at.child("lun"), lun, names::range_error(0, 255));
@@ -104,11 +104,12 @@ fn iscsi(source: &Value, at: &Path, errors: &mut ErrorList) {
         errors.required(&at.child("secretRef"), "");
     }
     if let Some(name) = source.at("initiatorName").as_str() {
-        initiator(name, &at.child("initiatorname"), errors);
+        initiator(name, persistent, &at.child("initiatorname"), errors);
     }
 }
 
-fn initiator(name: &str, at: &Path, errors: &mut ErrorList) {
+/// The answer for a name of no known kind is shorter in a persistent volume.
+fn initiator(name: &str, persistent: bool, at: &Path, errors: &mut ErrorList) {
     let hex = |s: &str, lens: &[usize]| lens.contains(&s.len()) && s.bytes().all(|b| b.is_ascii_hexdigit());
     let good = match name.get(..3) {
         // iqn.YYYY-MM.domain[:name]
@@ -126,6 +127,7 @@ fn initiator(name: &str, at: &Path, errors: &mut ErrorList) {
         }),
         Some("eui") => name.strip_prefix("eui.").is_some_and(|rest| hex(rest, &[16])),
         Some("naa") => name.strip_prefix("naa.").is_some_and(|rest| hex(rest, &[16, 32])),
+        _ if persistent => false,
         _ => return errors.invalid(at, name, "must be valid format starting with iqn, eui, or naa"),
     };
     if !good {

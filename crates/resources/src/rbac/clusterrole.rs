@@ -47,7 +47,7 @@ fn validate(obj: &Value) -> ErrorList {
         let before = errors.len();
         check::label_selector(selector, &at, &mut errors);
         if errors.len() > before {
-            errors.invalid_shown(&at, gostruct::label_selector(selector), "invalid label selector.");
+            errors.invalid(&at, Value::Null, "invalid label selector.");
         }
     }
     errors

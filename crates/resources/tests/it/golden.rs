@@ -13,7 +13,7 @@ use machinery::{Get, GroupKind, GroupVersionKind, Status, Value, json};
 use resources::{Context, User, names, objectmeta, service_ips, strategy};
 
 /// At least so many of the compared answers must be equal, in percent.
-const WANTED: f64 = 50.0;
+const WANTED: f64 = 70.0;
 
 #[derive(Default)]
 struct Tally {
@@ -54,7 +54,8 @@ fn strategies_answer_as_recorded() {
             continue;
         }
         for file in sorted(&area) {
-            let scenario: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let scenario: Value =
+                serde_json::from_str(&without_marks(&std::fs::read_to_string(&file).unwrap())).unwrap();
             let title = format!("{name}/{}", file.file_stem().unwrap().to_string_lossy());
             let shown = show.as_ref().is_some_and(|s| title.contains(s.as_str()));
             let mut world = World { shown, title, ..World::default() };
@@ -175,7 +176,8 @@ impl World {
     fn compare(&mut self, id: &str, request: &Value, want: &Value, target: &Target) {
         let status = want.int("status").unwrap_or(0);
         let causes = want.at("body").at("details").has("causes");
-        if request.text("path").contains("dryRun=Odd") || request.at("body").is_null() {
+        let other_form = request.at("headers").text("Accept").contains("as=");
+        if request.text("path").contains("dryRun=Odd") || request.at("body").is_null() || other_form {
             return;
         }
         let comparable = match status {
@@ -192,9 +194,10 @@ impl World {
         );
         let name_only = target.name.is_empty();
         let Some(body) = self.body(request.at("body")) else { return };
+        let uid = format!("uid-{}", id.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         let outcome = match method {
             _ if !comparable => return,
-            "POST" if json && name_only => self.create(body, target),
+            "POST" if json && name_only => self.create(body, &uid, target),
             "PUT" if json && update => self.update(body, target, false),
             "PATCH" if kind == "application/merge-patch+json" && update => self.update(body, target, true),
             _ => return,
@@ -221,7 +224,7 @@ impl World {
         Some(out)
     }
 
-    fn create(&self, body: Value, target: &Target) -> Option<Outcome> {
+    fn create(&self, body: Value, uid: &str, target: &Target) -> Option<Outcome> {
         let mut obj = decode(&body, target)?;
         let strategy = strategy(&target.gvk.group, &target.gvk.kind);
         let context = context(target);
@@ -230,9 +233,11 @@ impl World {
             return None;
         }
         if target.namespaced {
-            meta.set_default("namespace", "{ns}");
+            meta.set_default("namespace", "ns-name");
+        } else {
+            meta.unset("namespace");
         }
-        meta.set("uid", "<uid>");
+        meta.set("uid", if uid.is_empty() { "uid" } else { uid });
         (strategy.default)(&mut obj, &context);
         admit(&mut obj, target);
         if let Some(failure) = allocate(&mut obj, None, target) {
@@ -240,7 +245,7 @@ impl World {
         }
         (strategy.prepare_create)(&mut obj, &context);
         schema::normalize(schema::of_kind(&target.gvk)?, &mut obj);
-        let good_ns = meta_with_namespace(&obj);
+        let good_ns = obj.clone();
         let mut errors = (strategy.validate)(&good_ns, &context);
         if errors.is_empty() {
             errors = objectmeta::validate_generic(&good_ns, target.namespaced, names::path_segment);
@@ -273,7 +278,9 @@ impl World {
             meta.set("resourceVersion", before.text("resourceVersion"));
         }
         if target.namespaced {
-            meta.set_default("namespace", "{ns}");
+            meta.set_default("namespace", "ns-name");
+        } else {
+            meta.unset("namespace");
         }
         match before.get("generation") {
             Some(generation) => meta.set("generation", generation.clone()),
@@ -293,14 +300,14 @@ impl World {
         meta.set_default("uid", before.text("uid"));
         for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"]
         {
-            match before.get(field) {
-                Some(value) => meta.set(field, value.clone()),
-                None => {
-                    meta.unset(field);
-                }
+            if let Some(value) = before.get(field).filter(|_| !meta.text(field).starts_with("2001")) {
+                meta.set(field, value.clone());
             }
         }
-        let (valid, was) = (meta_with_namespace(&new), meta_with_namespace(&old));
+        if before.at("creationTimestamp").is_string() {
+            meta.set("creationTimestamp", before.at("creationTimestamp").clone());
+        }
+        let (valid, was) = (new.clone(), old.clone());
         let mut errors = objectmeta::validate_any_update(&valid, &was, target.namespaced);
         errors.extend((strategy.validate_update)(&valid, &was, &context));
         let warnings = (strategy.warnings)(&new, Some(&old), &context);
@@ -308,14 +315,31 @@ impl World {
     }
 }
 
-/// `{ns}` is no good name; anything that is will do.
-fn meta_with_namespace(obj: &Value) -> Value {
-    let text = obj
-        .to_string()
-        .replace("{ns}", "ns-name")
-        .replace("<uid:", "uid-")
-        .replace("<ip:create>", "10.96.9.9");
-    serde_json::from_str(&text).unwrap()
+/// The marks for what differs from run to run, in a form that is good where they stand.
+fn without_marks(text: &str) -> String {
+    let text = text.replace("{ns}", "ns-name").replace("<rand>", "rrrrr");
+    let mut out = String::with_capacity(text.len());
+    let mut rest = &*text;
+    while let Some(at) = first_mark(rest) {
+        let end = at + rest[at..].find('>').unwrap();
+        out.push_str(&rest[..at]);
+        if rest[at..].starts_with("<ip:") {
+            out.push_str(ALLOCATED);
+        } else {
+            out.push_str("uid-");
+            out.extend(rest[at + 5..end].chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }));
+        }
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    out
+}
+
+const ALLOCATED: &str = "10.96.9.9";
+
+fn first_mark(text: &str) -> Option<usize> {
+    let (uid, ip) = (text.find("<uid:"), text.find("<ip:"));
+    uid.into_iter().chain(ip).min()
 }
 
 struct Outcome {
@@ -331,7 +355,7 @@ fn finish(
     target: &Target,
 ) -> Outcome {
     let kind = GroupKind { group: target.gvk.group.clone(), kind: target.gvk.kind.clone() };
-    let name = object.at("metadata").text("name").replace("{ns}", "ns-name");
+    let name = object.at("metadata").text("name");
     let failure = (!errors.is_empty()).then(|| Status::invalid(&kind, &name, &errors));
     Outcome { object, failure, warnings }
 }
@@ -370,6 +394,12 @@ fn decode(body: &Value, target: &Target) -> Option<Value> {
 
 /// What the admission plugins add to every pod.
 fn admit(obj: &mut Value, target: &Target) {
+    if target.gvk.kind == "Node" {
+        let taint = json!({"effect": "NoSchedule", "key": "node.kubernetes.io/not-ready"});
+        let mut taints = obj.at("spec").list("taints").to_vec();
+        taints.push(taint);
+        obj.child("spec").set("taints", taints);
+    }
     if target.gvk.kind != "Pod" {
         return;
     }
@@ -503,9 +533,8 @@ fn differences(outcome: &Outcome, want: &Value, target: &Target) -> Option<Strin
     let status = want.int("status").unwrap_or(0);
     match (&outcome.failure, status) {
         (Some(failure), 422) => {
-            let fix = |text: String| text.replace("ns-name", "{ns}").replace("uid-", "<uid:");
             let got: Vec<String> = failure.details.as_ref().map_or(Vec::new(), |d| {
-                d.causes.iter().map(|c| fix(format!("{} {}: {}", c.reason, c.field, c.message))).collect()
+                d.causes.iter().map(|c| format!("{} {}: {}", c.reason, c.field, c.message)).collect()
             });
             let wanted: Vec<String> = body
                 .at("details")
@@ -537,7 +566,7 @@ fn differences(outcome: &Outcome, want: &Value, target: &Target) -> Option<Strin
                         && !w.contains("unrecognized")
                 })
                 .collect();
-            let unescape = |all: &[String]| all.join("\n").replace("{ns}", "").replace('\\', "");
+            let unescape = |all: &[String]| all.join("\n").replace('\\', "");
             if target.gvk.kind != "Pod" && unescape(&ours) != unescape(&theirs) {
                 lines.push(format!("warnings: got {ours:?}, want {theirs:?}"));
             }
@@ -578,7 +607,7 @@ fn diff(at: &str, got: &Value, want: &Value, out: &mut Vec<String>) {
         _ => {
             let shown = want.to_string();
             if got != want
-                && !shown.contains("<ip")
+                && !shown.contains(ALLOCATED)
                 && !shown.contains("<nodePort")
                 && !shown.contains("kube-api-access")
             {
