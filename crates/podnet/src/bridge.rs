@@ -36,6 +36,10 @@ pub(crate) fn ensure_bridge(rtnl: &mut Rtnl, name: &str, mtu: u32, cidrs: &[Cidr
     for cidr in wanted {
         rtnl.add_address(link.index, cidr)?;
     }
+    // Until the bridge's link-local address is past duplicate detection the kernel resolves no neighbour for packets
+    // it forwards: the first pods would wait a second or two. Nobody else can have the address. (A kernel without
+    // IPv6 has no such setting.)
+    let _ = sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
     rtnl.set_up(link.index)?;
     Ok(link.index)
 }
