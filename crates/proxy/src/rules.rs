@@ -69,10 +69,11 @@ impl Rules {
         let at = (set, element.clone());
         let claims = self.claims.entry(at.clone()).or_default();
         let before = claims.first().map(|(_, v)| v.clone());
-        claims.retain(|(other, _)| other != owner);
-        if let Some(value) = value {
-            let place = claims.partition_point(|(other, _)| other < owner);
-            claims.insert(place, (owner.clone(), value.clone()));
+        match (claims.binary_search_by(|(other, _)| other.cmp(owner)), value) {
+            (Ok(at), Some(value)) => claims[at].1 = value.clone(),
+            (Ok(at), None) => drop(claims.remove(at)),
+            (Err(at), Some(value)) => claims.insert(at, (owner.clone(), value.clone())),
+            (Err(_), None) => {}
         }
         if claims.is_empty() {
             self.claims.remove(&at);
