@@ -110,9 +110,11 @@ pub struct FieldManager<'a> {
 }
 
 impl FieldManager<'_> {
-    /// The new object with its managed fields after a create (`live`: an object without uid), an update or a patch.
+    /// The new object with its managed fields after a create (`live`: an empty object), an update or a patch.
     /// What fails here (an object that is not of its type) leaves the object without managed fields, as upstream.
     pub fn update(&self, live: &Value, mut new: Value, manager: &str) -> Value {
+        let blank = self.blank_for(live);
+        let live = blank.as_ref().unwrap_or(live);
         let managed = self.managed_of(live, &new);
         remove_managed(&mut new);
         // before tracking began: an object that was never tracked stays so until it is applied
@@ -127,8 +129,10 @@ impl FieldManager<'_> {
     }
 
     /// The object that results from applying a configuration, with managed fields; neither defaulted nor validated.
-    /// `live` is an object without uid when the object is to be created. `force`: take over what others manage.
+    /// `live` is an empty object when the object is to be created. `force`: take over what others manage.
     pub fn apply(&self, live: &Value, patch: &Value, manager: &str, force: bool) -> Result<Value, Error> {
+        let blank = self.blank_for(live);
+        let live = blank.as_ref().unwrap_or(live);
         self.check_kind(patch)?;
         let managed = managers::decode(live.at("metadata").list("managedFields"))
             .map_err(|e| Error::Failed(format!("failed to decode managed fields: {e}")))?;
@@ -150,6 +154,19 @@ impl FieldManager<'_> {
         }
         set_managed(&mut object, &managed);
         Ok(object)
+    }
+
+    /// What upstream starts from where there is nothing yet.
+    fn blank_for(&self, live: &Value) -> Option<Value> {
+        live.as_object().is_none_or(serde_json::Map::is_empty).then(|| self.blank())
+    }
+
+    fn blank(&self) -> Value {
+        let mut blank = json!({"apiVersion": self.api_version(), "kind": self.gvk.kind});
+        if let Typed::Schema(schema) = self.typed {
+            schema::normalize(schema, &mut blank);
+        }
+        blank
     }
 
     fn check_kind(&self, patch: &Value) -> Result<(), Error> {
@@ -235,12 +252,8 @@ impl FieldManager<'_> {
     ) -> Result<(Value, Managers), Error> {
         let (node, version) = (self.node(), self.api_version());
         if managed.is_empty() {
-            let mut empty = json!({"apiVersion": version, "kind": self.gvk.kind});
-            if let Typed::Schema(schema) = self.typed {
-                schema::normalize(schema, &mut empty);
-            }
             managed = self
-                .track(&empty, live, managed, BEFORE_FIRST_APPLY)
+                .track(&self.blank(), live, managed, BEFORE_FIRST_APPLY)
                 .map_err(|e| Error::Failed(format!("failed to create manager for existing fields: {e}")))?;
         }
         for (what, object, duplicates) in [("patch", patch, false), ("live", live, true)] {

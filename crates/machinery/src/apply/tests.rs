@@ -45,9 +45,7 @@ impl World {
     fn create(&self, value: Value, manager: &str) -> Value {
         let mut new = self.object(value);
         schema::normalize(self.schema(), &mut new);
-        let mut empty = self.object(json!({}));
-        schema::normalize(self.schema(), &mut empty);
-        let mut out = self.manager().update(&empty, new, manager);
+        let mut out = self.manager().update(&json!({}), new, manager);
         out["metadata"]["uid"] = "u".into();
         out
     }
