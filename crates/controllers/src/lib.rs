@@ -13,6 +13,7 @@ mod endpointslice;
 mod garbage;
 mod manager;
 mod namespace;
+mod nodeipam;
 mod replicaset;
 mod rootca;
 mod serviceaccount;

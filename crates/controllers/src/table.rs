@@ -17,6 +17,7 @@ pub struct Controller {
 
 /// In the order they are started.
 pub const TABLE: &[Controller] = &[
+    crate::nodeipam::CONTROLLER,
     crate::serviceaccount::CONTROLLER,
     crate::rootca::CONTROLLER,
     crate::replicaset::CONTROLLER,
