@@ -25,7 +25,11 @@ mod batch;
 mod coordination;
 mod core;
 mod discovery;
+mod node;
+mod policy;
 mod rbac;
+mod scheduling;
+mod storage;
 
 pub use core::service_ips;
 

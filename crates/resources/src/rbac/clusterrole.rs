@@ -6,7 +6,6 @@ use machinery::{Get, Value};
 use super::{GROUP, rbac_name, rules};
 use crate::check::{self, Errors};
 use crate::columns::{CREATED, NAME, name};
-use crate::gostruct;
 use crate::strategy::no_conditions;
 use crate::{Column, Columns, Strategy, objectmeta};
 
