@@ -1,0 +1,8 @@
+//! The controllers and the scheduler at work on a real API server in this process, with pretended nodes.
+
+mod deployment;
+mod garbage;
+mod namespace;
+mod scheduling;
+mod service;
+mod world;
