@@ -59,10 +59,10 @@ pub async fn list_metadata<T: DeserializeOwned>(
 ) -> Result<Vec<T>, kube::Error> {
     #[derive(Deserialize)]
     struct List<T> {
-        #[serde(default = "Vec::new")]
-        items: Vec<T>,
+        // Go writes a list that was never made as null.
+        items: Option<Vec<T>>,
     }
     let request =
         Request::get(path).header(ACCEPT, METADATA_LIST).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    Ok(client.request::<List<T>>(request).await?.items)
+    Ok(client.request::<List<T>>(request).await?.items.unwrap_or_default())
 }

@@ -71,8 +71,8 @@ struct BookmarkMeta {
 #[derive(Deserialize)]
 struct Page<'a> {
     metadata: PageMeta,
-    #[serde(borrow, default)]
-    items: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
 /// What there is of an object when only metadata was asked for.
@@ -175,7 +175,7 @@ impl<K: Cached> Reflector<K> {
             let body = self.send(&query, accept).await?;
             let bytes = body.collect().await.map_err(Error::Client)?.to_bytes();
             let page: Page<'_> = serde_json::from_slice(&bytes)?;
-            for item in page.items {
+            for item in page.items.into_iter().flatten() {
                 objects.push(self.decode(item.get())?);
             }
             next = page.metadata.next;

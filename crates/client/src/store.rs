@@ -22,6 +22,15 @@ pub trait Cached: DeserializeOwned + Send + Sync + 'static {
     fn trim(&mut self) {}
 }
 
+/// For `#[serde(deserialize_with)]` in slim structs: null is the default, as Go reads and writes it.
+pub fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(<Option<T> as serde::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
+}
+
 impl<K> Cached for K
 where
     K: k8s_openapi::Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Cached, Key};
+use client::{Cached, Key, null_is_default};
 use k8s_openapi::api::core::v1::{Affinity, ContainerImage, Taint, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
@@ -19,8 +19,11 @@ pub struct Meta {
     pub uid: String,
     pub resource_version: String,
     pub generation: i64,
+    #[serde(deserialize_with = "null_is_default")]
     pub labels: Labels,
+    #[serde(deserialize_with = "null_is_default")]
     pub annotations: Annotations,
+    #[serde(deserialize_with = "null_is_default")]
     pub owner_references: Vec<OwnerReference>,
     pub creation_timestamp: Option<Time>,
     pub deletion_timestamp: Option<Time>,
@@ -38,7 +41,9 @@ pub struct Annotations {
 #[serde(default)]
 pub struct Pod {
     pub metadata: Meta,
+    #[serde(deserialize_with = "null_is_default")]
     pub spec: PodSpec,
+    #[serde(deserialize_with = "null_is_default")]
     pub status: PodStatus,
 }
 
@@ -47,19 +52,28 @@ pub struct Pod {
 pub struct PodSpec {
     pub node_name: String,
     pub scheduler_name: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub containers: Vec<Container>,
+    #[serde(deserialize_with = "null_is_default")]
     pub init_containers: Vec<Container>,
+    #[serde(deserialize_with = "null_is_default")]
     pub overhead: Quantities,
+    #[serde(deserialize_with = "null_is_default")]
     pub resources: Requests,
     pub host_network: bool,
+    #[serde(deserialize_with = "null_is_default")]
     pub node_selector: Labels,
     pub affinity: Option<Affinity>,
+    #[serde(deserialize_with = "null_is_default")]
     pub tolerations: Vec<Toleration>,
+    #[serde(deserialize_with = "null_is_default")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     pub priority: i32,
     pub preemption_policy: Option<String>,
     /// Only how many there are.
+    #[serde(deserialize_with = "null_is_default")]
     pub scheduling_gates: Vec<serde::de::IgnoredAny>,
+    #[serde(deserialize_with = "null_is_default")]
     pub volumes: Vec<Volume>,
     pub termination_grace_period_seconds: Option<i64>,
 }
@@ -69,13 +83,16 @@ pub struct PodSpec {
 pub struct Container {
     pub image: String,
     pub restart_policy: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
     pub resources: Requests,
+    #[serde(deserialize_with = "null_is_default")]
     pub ports: Vec<Port>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Requests {
+    #[serde(deserialize_with = "null_is_default")]
     pub requests: Quantities,
 }
 
@@ -108,6 +125,7 @@ pub struct ClaimSource {
 pub struct PodStatus {
     pub phase: String,
     pub nominated_node_name: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub conditions: Vec<Condition>,
     pub start_time: Option<Time>,
 }
@@ -126,7 +144,9 @@ pub struct Condition {
 #[serde(default)]
 pub struct Node {
     pub metadata: Meta,
+    #[serde(deserialize_with = "null_is_default")]
     pub spec: NodeSpec,
+    #[serde(deserialize_with = "null_is_default")]
     pub status: NodeStatus,
 }
 
@@ -134,13 +154,16 @@ pub struct Node {
 #[serde(default)]
 pub struct NodeSpec {
     pub unschedulable: bool,
+    #[serde(deserialize_with = "null_is_default")]
     pub taints: Vec<Taint>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
+    #[serde(deserialize_with = "null_is_default")]
     pub allocatable: Quantities,
+    #[serde(deserialize_with = "null_is_default")]
     pub images: Vec<ContainerImage>,
 }
 

@@ -282,9 +282,15 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
         if let Some(custom) = &resource.custom {
             custom.prepare_update(new, old, &call.info.subresource);
         }
-        (strategy.prepare_update)(new, old, &context);
+        // Binding itself changes just what a pod's update may not.
+        let is_binding = call.info.subresource == "binding";
+        if !is_binding {
+            (strategy.prepare_update)(new, old, &context);
+        }
         let mut errors = resources::objectmeta::validate_any_update(new, old, resource.namespaced);
-        errors.extend((strategy.validate_update)(new, old, &context));
+        if !is_binding {
+            errors.extend((strategy.validate_update)(new, old, &context));
+        }
         if let Some(custom) = &resource.custom {
             errors.extend(custom.validate(new, Some(old)));
         }

@@ -27,7 +27,9 @@ pub(super) struct Meta {
     pub uid: String,
     pub resource_version: String,
     pub deletion_timestamp: Option<Time>,
+    #[serde(deserialize_with = "client::null_is_default")]
     pub finalizers: Vec<String>,
+    #[serde(deserialize_with = "client::null_is_default")]
     pub owner_references: Vec<OwnerReference>,
 }
 
