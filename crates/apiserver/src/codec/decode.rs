@@ -23,10 +23,11 @@ pub fn decode_request(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let json;
+    let mut duplicates = None;
     let body = match encoding {
         Encoding::Json => body,
         Encoding::Yaml => {
-            json = yaml_to_json(body, want)?;
+            json = yaml_to_json(body, want, &mut duplicates)?;
             &json
         }
         Encoding::Proto => return decode_proto(body, want),
@@ -52,7 +53,8 @@ pub fn decode_request(
         None => document.decode_any(strict).map_err(|e| refuse(&e.to_string()))?,
     };
     let mut value = decoded.value;
-    let mut problems = decoded.strict;
+    let mut problems: Vec<String> = duplicates.into_iter().filter(|_| strict).collect();
+    problems.extend(decoded.strict);
     if let Some(schema) = custom.and_then(|c| c.schema.as_ref()) {
         prune(schema, &mut value, strict, &mut problems);
     }
@@ -205,12 +207,18 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
-fn yaml_to_json(body: &[u8], want: &GroupVersionKind) -> Result<Vec<u8>, Status> {
+fn yaml_to_json(
+    body: &[u8],
+    want: &GroupVersionKind,
+    duplicates: &mut Option<String>,
+) -> Result<Vec<u8>, Status> {
     // JSON is YAML, and what most clients send
-    if Document::parse(body).is_ok() {
+    if body.first() == Some(&b'{') && Document::parse(body).is_ok() {
         return Ok(body.to_vec());
     }
-    Err(unrecognized(body, want, "yaml: not supported"))
+    let json = machinery::codec::yaml::to_json(body).map_err(|e| unrecognized(body, want, &e.to_string()))?;
+    *duplicates = json.duplicates;
+    Ok(json.text)
 }
 
 /// An object that was made here by a JSON or merge patch, read as if it had been sent.
@@ -297,8 +305,11 @@ pub fn decode_options(
     strictness: Strictness,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let _ = (strictness, warnings);
-    if encoding == Encoding::Json || encoding == Encoding::Yaml {
+    if encoding == Encoding::Yaml {
+        let json = yaml_to_json(body, want, &mut None)?;
+        return decode_options(&json, Encoding::Json, want, strictness, warnings);
+    }
+    if encoding == Encoding::Json {
         let bare = |e: machinery::codec::json::Error| Status::bad_request(json_error(&e.to_string()));
         let document = Document::parse(body).map_err(bare)?;
         let found = document.type_meta().map_err(bare)?;
@@ -327,12 +338,22 @@ pub fn decode_apply(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let bad = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
+    let json;
+    let mut duplicates = None;
+    let body = if body.first() == Some(&b'{') && Document::parse(body).is_ok() {
+        body
+    } else {
+        let read = machinery::codec::yaml::to_json(body).map_err(|e| bad(&e))?;
+        (json, duplicates) = (read.text, read.duplicates);
+        &json
+    };
     let document = Document::parse(body).map_err(|e| bad(&e))?;
     let decoded = document.decode_any(strictness != Strictness::Ignore).map_err(|e| bad(&e))?;
+    let problems: Vec<String> = duplicates.into_iter().chain(decoded.strict).collect();
     match strictness {
-        _ if decoded.strict.is_empty() => {}
-        Strictness::Strict => return Err(bad(&strict_message(&decoded.strict))),
-        Strictness::Warn => warnings.extend(decoded.strict),
+        _ if problems.is_empty() => {}
+        Strictness::Strict => return Err(bad(&problems.join(", "))),
+        Strictness::Warn => warnings.extend(problems),
         Strictness::Ignore => {}
     }
     Ok(decoded.value)

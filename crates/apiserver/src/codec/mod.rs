@@ -30,7 +30,7 @@ pub enum Error {
 
 /// Encodings that answers can be in.
 pub fn can_encode(encoding: Encoding) -> bool {
-    matches!(encoding, Encoding::Json | Encoding::Proto)
+    matches!(encoding, Encoding::Json | Encoding::Proto | Encoding::Yaml)
 }
 
 /// The type of a kind, those of object metadata (Status, PartialObjectMetadata, …) included.
@@ -51,6 +51,11 @@ pub fn encode(value: &Value, encoding: Encoding) -> Result<Bytes, String> {
             let schema = schema_of(&gvk).ok_or_else(|| format!("object {gvk} has no protobuf form"))?;
             let mut out = Vec::new();
             proto::encode(schema, value, &mut out);
+            Ok(out.into())
+        }
+        Encoding::Yaml => {
+            let mut out = String::new();
+            machinery::codec::yaml::encode(value, &mut out);
             Ok(out.into())
         }
         other => Err(format!("no encoder for {}", other.media_type())),

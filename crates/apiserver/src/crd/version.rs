@@ -11,6 +11,8 @@ pub struct CustomVersion {
     /// `None`: anything goes (`x-kubernetes-preserve-unknown-fields` at the root).
     pub schema: Option<Schema>,
     pub columns: Vec<Column>,
+    /// The schema as the definition has it, for OpenAPI and validation.
+    pub open_api: Value,
     pub has_status: bool,
     /// What every answer of this version warns of.
     pub deprecation: Option<String>,
@@ -29,6 +31,31 @@ fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
 }
 
 impl CustomVersion {
+    /// From a definition and one of its versions.
+    pub fn new(definition: &Value, version: &Value) -> Self {
+        let open_api = version.at("schema").at("openAPIV3Schema").clone();
+        let preserve = definition.at("spec").flag("preserveUnknownFields") == Some(true);
+        let schema = if preserve { Value::Null } else { open_api.clone() };
+        let spec = definition.at("spec");
+        let deprecation = (version.flag("deprecated") == Some(true)).then(|| {
+            let given = version.text("deprecationWarning");
+            if given.is_empty() {
+                let (group, kind) = (spec.text("group"), spec.at("names").text("kind"));
+                format!("{group}/{} {kind} is deprecated", version.text("name"))
+            } else {
+                given.to_owned()
+            }
+        });
+        Self {
+            schema: Some(machinery::schema::structural::parse(&schema)),
+            columns: Column::all(version),
+            open_api,
+            has_status: version.at("subresources").has("status"),
+            deprecation,
+            scale: super::publish::scale_paths(version),
+        }
+    }
+
     pub fn column_definitions(&self) -> Vec<Value> {
         self.columns.iter().map(Column::definition).collect()
     }
@@ -115,7 +142,7 @@ impl CustomVersion {
     }
 
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
-        let _ = (object, old);
-        Vec::new()
+        let _ = old;
+        super::validate::check(&self.open_api, object)
     }
 }

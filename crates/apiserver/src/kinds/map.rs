@@ -48,6 +48,18 @@ impl KindMap {
         Arc::make_mut(list).push(Arc::new(resource));
     }
 
+    /// Makes a home known to the feed before its resources are served.
+    pub fn add_home(&mut self, home: Arc<Home>) {
+        self.homes.insert(home.prefix.clone(), home);
+    }
+
+    /// Puts the versions of custom groups in order of preference: stable before beta before alpha, newer before older.
+    pub fn sort_custom_versions(&mut self) {
+        for group in self.groups.iter_mut().filter(|g| g.custom) {
+            group.versions.sort_by_key(|v| std::cmp::Reverse(priority(v)));
+        }
+    }
+
     pub fn find(&self, group: &str, version: &str, name: &str) -> Option<Arc<Resource>> {
         self.resources(group, version).iter().find(|r| r.name == name).cloned()
     }
@@ -97,6 +109,25 @@ impl KindMap {
     pub fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.groups.iter().flat_map(|g| g.versions.iter().flat_map(|v| self.resources(&g.name, v)))
     }
+}
+
+/// `v2` > `v1` > `v1beta2` > `v1beta1` > `v1alpha1` > anything else, which is in alphabetical order.
+fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+    let parse = || {
+        let rest = version.strip_prefix('v')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major: u64 = rest[..digits].parse().ok()?;
+        let (rank, minor) = match &rest[digits..] {
+            "" => (3, 0),
+            tail if tail.starts_with("beta") => (2, tail[4..].parse().ok()?),
+            tail if tail.starts_with("alpha") => (1, tail[5..].parse().ok()?),
+            _ => return None,
+        };
+        Some((rank, major, minor))
+    };
+    let (rank, major, minor) = parse().unwrap_or((0, 0, 0));
+    let name = if rank == 0 { version.to_owned() } else { String::new() };
+    (rank, major, minor, std::cmp::Reverse(name))
 }
 
 /// The current map; replaced as a whole when custom resources change.

@@ -7,7 +7,7 @@ mod map;
 mod storage;
 
 pub use map::{GroupOrder, KindMap, Kinds};
-pub use storage::Home;
+pub use storage::{Home, HomeName};
 
 use std::sync::Arc;
 

@@ -48,6 +48,7 @@ pub async fn create_object(
     }
     dedup_owners(call, &mut object);
     (resource.strategy.default)(&mut object, &call.context_for(""));
+    crate::crd::prepare(call, &mut object);
     if fields_done.is_none() {
         fields::on_write(call, None, &mut object, &options.manager);
     }

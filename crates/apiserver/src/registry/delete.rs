@@ -149,7 +149,9 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
             admission::validate(call, &attributes).await?;
             admitted = true;
         }
-        let plan = match crate::subresource::namespaces::plan_delete(call, &object) {
+        let special = crate::subresource::namespaces::plan_delete(call, &object)
+            .or_else(|| crate::crd::plan_delete(call, &object));
+        let plan = match special {
             Some(plan) => plan,
             None => plan(call, object, options),
         };

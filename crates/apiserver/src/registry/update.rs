@@ -163,6 +163,7 @@ async fn round(
         return Err(Status::conflict(&call.gr(), call.name(), &why).into());
     }
     let mut new = (request.change)(call, &old)?;
+    crate::crd::prepare(call, &mut new);
     check_revision(call, &new, entry)?;
     dedup_owners(call, &mut new);
     if !request.fields_done {

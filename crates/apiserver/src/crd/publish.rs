@@ -1,0 +1,434 @@
+//! The one task that turns definitions into served kinds, tells their status, and cleans up after deleted ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use machinery::{Get, Status, Value, json, meta};
+use tokio::sync::oneshot;
+
+use super::definition::{CLEANUP, condition, set_condition};
+use super::version::{CustomVersion, ScalePaths};
+use crate::cache::{Cache, Fields, Interest};
+use crate::kinds::{Home, HomeName, KindMap, Resource, Subresource};
+use crate::registry::{DeleteOptions, UpdateRequest, delete_object, fields, update_object};
+use crate::select::Selector;
+use crate::server::Core;
+
+const GROUP: &str = "apiextensions.k8s.io";
+
+/// The order in which upstream lists the verbs of custom resources.
+const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+
+/// Follows the definitions from now on.
+pub fn start(core: &Arc<Core>) {
+    let builtin = core.kinds.now();
+    let publisher = Publisher { core: core.clone(), builtin, homes: HashMap::new() };
+    tokio::spawn(publisher.run());
+}
+
+struct Publisher {
+    core: Arc<Core>,
+    builtin: Arc<KindMap>,
+    homes: HashMap<String, Arc<Home>>,
+}
+
+impl Publisher {
+    async fn run(mut self) {
+        let Some(home) =
+            self.builtin.find(GROUP, "v1", "customresourcedefinitions").and_then(|r| r.home.clone())
+        else {
+            return;
+        };
+        loop {
+            let (mut changes, snapshot, _) = home.cache.watch_now(Interest::new("", Selector::default()));
+            let mut definitions: Vec<Value> = snapshot.values().map(|e| e.parse()).collect();
+            loop {
+                definitions.sort_by_key(|d| {
+                    let metadata = d.at("metadata");
+                    (metadata.text("creationTimestamp").to_owned(), metadata.text("name").to_owned())
+                });
+                self.publish(&definitions).await;
+                let event = tokio::select! {
+                    () = self.core.shutdown.cancelled() => return,
+                    event = changes.next() => event,
+                };
+                if event.is_none() {
+                    break;
+                }
+                while changes.try_next().is_some() {}
+                definitions = home.cache.snapshot().0.values().map(|e| e.parse()).collect();
+            }
+        }
+    }
+
+    async fn publish(&mut self, definitions: &[Value]) {
+        self.serve(definitions).await;
+        for (at, definition) in definitions.iter().enumerate() {
+            let result = if meta::is_deleting(definition) {
+                self.finish(definition).await
+            } else {
+                self.report(definition, &definitions[..at]).await
+            };
+            if let Err(status) = result
+                && status.code != 404
+                && status.code != 409
+            {
+                tracing::warn!(name = meta::name(definition), %status, "can't keep up a definition");
+            }
+        }
+    }
+
+    /// Replaces the map of kinds by one with all accepted definitions.
+    async fn serve(&mut self, definitions: &[Value]) {
+        let mut map = (*self.builtin).clone();
+        let mut kept = HashMap::new();
+        let established: Vec<&Value> = definitions
+            .iter()
+            .enumerate()
+            .filter(|(at, d)| name_conflict(d, &definitions[..*at], &self.builtin).is_none())
+            .map(|(_, d)| d)
+            .collect();
+        let mut fresh = Vec::new();
+        for definition in &established {
+            let home = self.home(definition);
+            if !self.homes.contains_key(&home.prefix) {
+                fresh.push(home.clone());
+            }
+            map.add_home(home.clone());
+            kept.insert(meta::name(definition).to_owned(), home);
+        }
+        if !fresh.is_empty() {
+            // the feed must know where events belong before it loads what is there
+            let mut early = (*self.core.kinds.now()).clone();
+            fresh.iter().for_each(|home| early.add_home(home.clone()));
+            self.core.kinds.replace(early);
+            for home in fresh {
+                let (done, loaded) = oneshot::channel();
+                if self.core.loads.send((home.clone(), done)).await.is_ok() {
+                    let _ = loaded.await;
+                }
+                self.homes.insert(home.prefix.clone(), home);
+            }
+        }
+        for definition in established {
+            let Some(home) = kept.get(meta::name(definition)) else { continue };
+            for resource in resources(definition, home) {
+                map.add(Some(resource));
+            }
+        }
+        map.sort_custom_versions();
+        let prefixes: Vec<String> = kept.values().map(|h| h.prefix.clone()).collect();
+        self.core.kinds.replace(map);
+        self.homes.retain(|prefix, home| {
+            let stays = prefixes.contains(prefix);
+            if !stays {
+                home.cache.end_watches();
+            }
+            stays
+        });
+    }
+
+    /// The home of a definition; a changed storage version or selectable fields make a new one.
+    fn home(&self, definition: &Value) -> Arc<Home> {
+        let spec = definition.at("spec");
+        let (group, plural) = (spec.text("group"), spec.at("names").text("plural"));
+        let prefix = format!("/registry/{group}/{plural}/");
+        let versions = spec.list("versions");
+        let storage = versions.iter().find(|v| v.flag("storage") == Some(true)).or(versions.first());
+        let version = storage.map_or("", |v| v.text("name"));
+        let mut paths: Vec<String> = Vec::new();
+        for field in versions.iter().flat_map(|v| v.list("selectableFields")) {
+            let path = field.text("jsonPath").trim_start_matches('.').to_owned();
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        if let Some(home) = self.homes.get(&prefix)
+            && home.version == version
+            && home.cache.fields.names() == paths
+        {
+            return home.clone();
+        }
+        let namespaced = spec.text("scope") == "Namespaced";
+        let window = self.core.config.watch_window;
+        Arc::new(Home {
+            name: HomeName { group: group.to_owned(), resource: plural.to_owned() },
+            kind: spec.at("names").text("kind").to_owned(),
+            version: version.to_owned(),
+            namespaced,
+            prefix,
+            ttl: None,
+            custom: true,
+            cache: Cache::with_fields(namespaced, window, Fields::paths(paths)),
+        })
+    }
+
+    /// Says in the status which names are accepted and that the kind is served.
+    async fn report(&self, definition: &Value, earlier: &[Value]) -> Result<(), Status> {
+        let now = fields::timestamp(jiff::Timestamp::now());
+        let conflict = name_conflict(definition, earlier, &self.builtin);
+        let mut wanted = definition.clone();
+        let mut changed = false;
+        match &conflict {
+            None => {
+                changed |= set_condition(
+                    &mut wanted,
+                    "NamesAccepted",
+                    "True",
+                    "NoConflicts",
+                    "no conflicts found",
+                    &now,
+                );
+                let message = "the initial names have been accepted";
+                changed |=
+                    set_condition(&mut wanted, "Established", "True", "InitialNamesAccepted", message, &now);
+                let names = definition.at("spec").at("names").clone();
+                changed |= wanted.at("status").at("acceptedNames") != &names;
+                wanted.child("status").set("acceptedNames", names);
+            }
+            Some((reason, message)) => {
+                changed |= set_condition(&mut wanted, "NamesAccepted", "False", reason, message, &now);
+                let message = "not all names are accepted";
+                if condition(definition, "Established").is_none_or(|c| c.text("status") != "True") {
+                    changed |=
+                        set_condition(&mut wanted, "Established", "False", "NotAccepted", message, &now);
+                }
+                let empty = json!({"plural": "", "kind": ""});
+                wanted.child("status").set_default("acceptedNames", empty);
+            }
+        }
+        let stored = definition.at("status").list("storedVersions").to_vec();
+        let storing = definition.at("spec").list("versions").iter().find(|v| v.flag("storage") == Some(true));
+        let storing = json!(storing.map_or("", |v| v.text("name")));
+        if !stored.contains(&storing) {
+            let mut all = stored;
+            all.push(storing);
+            wanted.child("status").set("storedVersions", all);
+            changed = true;
+        }
+        if !changed {
+            return Ok(());
+        }
+        let status = wanted.at("status").clone();
+        self.update(definition, "status", &mut |_| {
+            let status = status.clone();
+            Box::new(move |mut object: Value| {
+                object.set("status", status);
+                object
+            })
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        definition: &Value,
+        subresource: &str,
+        change: &mut (dyn FnMut(&Value) -> Box<dyn FnOnce(Value) -> Value> + Send),
+    ) -> Result<(), Status> {
+        let Some(resource) = self.builtin.find(GROUP, "v1", "customresourcedefinitions") else {
+            return Ok(());
+        };
+        let mut call = self.core.internal_call(resource, "update", "", meta::name(definition));
+        call.info.subresource = subresource.to_owned();
+        let options = crate::bootstrap::options();
+        let uid = meta::uid(definition).to_owned();
+        let revision = meta::resource_version(definition).to_owned();
+        let request = UpdateRequest {
+            options: &options,
+            uid: Some(uid),
+            may_create: false,
+            fields_done: false,
+            change: &mut |_, old| {
+                let mut new = change(old)(old.clone());
+                // decided from this version: a newer one is decided anew
+                new.child("metadata").set("resourceVersion", revision.as_str());
+                Ok(new)
+            },
+        };
+        update_object(&mut call, request).await.map(|_| ())
+    }
+
+    /// Deletes what is left of a deleted definition's objects, then lets it go.
+    async fn finish(&self, definition: &Value) -> Result<(), Status> {
+        if !meta::finalizers(definition).any(|f| f == CLEANUP) {
+            return Ok(());
+        }
+        let spec = definition.at("spec");
+        let map = self.core.kinds.now();
+        if let Some(resource) = map.preferred(spec.text("group"), spec.at("names").text("plural"))
+            && let Some(home) = resource.home.clone()
+        {
+            let (objects, _) = home.cache.snapshot();
+            for entry in objects.values() {
+                let mut call =
+                    self.core.internal_call(resource.clone(), "delete", entry.namespace(), entry.name());
+                match delete_object(&mut call, &DeleteOptions::default()).await {
+                    Err(status) if status.code != 404 => return Err(status),
+                    _ => {}
+                }
+            }
+            self.core.fresh().await?;
+            if !home.cache.is_empty() {
+                // objects with finalizers hold the definition until they are gone
+                let core = self.core.clone();
+                let name = meta::name(definition).to_owned();
+                tokio::spawn(async move { retry_later(core, home, name).await });
+                return Ok(());
+            }
+        }
+        self.update(definition, "", &mut |_| {
+            Box::new(|mut object: Value| {
+                let list: Vec<Value> = object
+                    .at("metadata")
+                    .list("finalizers")
+                    .iter()
+                    .filter(|f| *f != CLEANUP)
+                    .cloned()
+                    .collect();
+                object.child("metadata").set("finalizers", list);
+                object
+            })
+        })
+        .await
+    }
+}
+
+/// Touches nothing: waits until the last object is gone, then wakes the publisher by a change of the status.
+async fn retry_later(core: Arc<Core>, home: Arc<Home>, name: String) {
+    let (mut changes, ..) = home.cache.watch_now(Interest::new("", Selector::default()));
+    while !home.cache.is_empty() {
+        tokio::select! {
+            () = core.shutdown.cancelled() => return,
+            event = changes.next() => if event.is_none() { return },
+        }
+    }
+    let Some(resource) = core.kinds.now().find(GROUP, "v1", "customresourcedefinitions") else { return };
+    let mut call = core.internal_call(resource, "update", "", &name);
+    call.info.subresource = "status".to_owned();
+    let options = crate::bootstrap::options();
+    let now = fields::timestamp(jiff::Timestamp::now());
+    let request = UpdateRequest {
+        options: &options,
+        uid: None,
+        may_create: false,
+        fields_done: false,
+        change: &mut |_, old| {
+            let mut new = old.clone();
+            let message = "removed all instances";
+            set_condition(&mut new, "Terminating", "False", "InstanceDeletionCompleted", message, &now);
+            Ok(new)
+        },
+    };
+    let _ = update_object(&mut call, request).await;
+}
+
+/// Why a definition's names can't be used: (reason, message).
+fn name_conflict(definition: &Value, earlier: &[Value], builtin: &KindMap) -> Option<(String, String)> {
+    let spec = definition.at("spec");
+    let (group, names) = (spec.text("group"), spec.at("names"));
+    let mut plurals: Vec<String> = Vec::new();
+    let mut kinds: Vec<String> = Vec::new();
+    for other in earlier.iter().filter(|o| o.at("spec").text("group") == group) {
+        let names = other.at("spec").at("names");
+        plurals.extend([names.text("plural"), names.text("singular")].map(str::to_owned));
+        plurals.extend(names.list("shortNames").iter().filter_map(Value::as_str).map(str::to_owned));
+        kinds.extend([names.text("kind"), names.text("listKind")].map(str::to_owned));
+    }
+    for resource in builtin.all().filter(|r| r.group == group) {
+        plurals.push(resource.name.clone());
+        kinds.push(resource.kind.clone());
+    }
+    let used = |list: &[String], name: &str| !name.is_empty() && list.iter().any(|n| n == name);
+    let checks = [
+        ("PluralConflict", &plurals, names.text("plural")),
+        ("SingularConflict", &plurals, names.text("singular")),
+        ("KindConflict", &kinds, names.text("kind")),
+        ("ListKindConflict", &kinds, names.text("listKind")),
+    ];
+    for (reason, list, name) in checks {
+        if used(list, name) {
+            return Some((
+                reason.to_owned(),
+                format!("{} is already in use", machinery::field::go_quote(name)),
+            ));
+        }
+    }
+    let short = names.list("shortNames").iter().filter_map(Value::as_str).find(|n| used(&plurals, n))?;
+    Some((
+        "ShortNamesConflict".to_owned(),
+        format!("{} is already in use", machinery::field::go_quote(short)),
+    ))
+}
+
+/// The served versions of a definition.
+fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
+    let spec = definition.at("spec");
+    let names = spec.at("names");
+    let strings =
+        |key: &str| names.list(key).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let group = spec.text("group");
+    let mut out = Vec::new();
+    for version in spec.list("versions").iter().filter(|v| v.flag("served") == Some(true)) {
+        let name = version.text("name");
+        let subs = version.at("subresources");
+        let custom = CustomVersion::new(definition, version);
+        let sub = |sub: &str, kind: &str, group: &str, version: &str| Subresource {
+            name: sub.to_owned(),
+            kind: kind.to_owned(),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            verbs: ["get", "patch", "update"].map(str::to_owned).to_vec(),
+        };
+        let mut subresources = Vec::new();
+        if subs.has("status") {
+            subresources.push(sub("status", names.text("kind"), "", ""));
+        }
+        if subs.has("scale") {
+            subresources.push(sub("scale", "Scale", "autoscaling", "v1"));
+        }
+        let api_version = format!("{group}/{name}");
+        out.push(Resource {
+            group: group.to_owned(),
+            version: name.to_owned(),
+            name: names.text("plural").to_owned(),
+            singular: names.text("singular").to_owned(),
+            kind: names.text("kind").to_owned(),
+            list_kind: names.text("listKind").to_owned(),
+            namespaced: home.namespaced,
+            verbs: VERBS.map(str::to_owned).to_vec(),
+            short_names: strings("shortNames"),
+            categories: strings("categories"),
+            storage_hash: String::new(),
+            subresources,
+            strategy: &CUSTOM,
+            home: Some(home.clone()),
+            custom: Some(Arc::new(custom)),
+            prefix: Resource::prefix_of(names.text("kind"), &api_version),
+        });
+    }
+    out
+}
+
+/// What all custom resources have in common.
+static CUSTOM: resources::Strategy = resources::Strategy {
+    validate: |object, _| {
+        resources::objectmeta::validate_generic(
+            object,
+            !machinery::meta::namespace(object).is_empty(),
+            resources::names::subdomain_name,
+        )
+    },
+    unconditional_update: false,
+    ..resources::Strategy::BASE
+};
+
+pub fn scale_paths(version: &Value) -> Option<ScalePaths> {
+    let scale = version.at("subresources").at("scale");
+    let path = |key: &str| scale.text(key).trim_start_matches('.').to_owned();
+    scale.is_object().then(|| ScalePaths {
+        replicas: path("specReplicasPath"),
+        status_replicas: path("statusReplicasPath"),
+        selector: path("labelSelectorPath"),
+    })
+}
