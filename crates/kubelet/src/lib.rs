@@ -18,8 +18,9 @@ pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod refs;
+mod server;
 pub mod status;
 pub mod volumes;
 pub mod worker;
 
-pub use agent::{Config, Error, run};
+pub use agent::{Config, Error, Server, run};

@@ -2,9 +2,11 @@
 
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::rustls;
 
 use crate::quantity::ResourceList;
 
@@ -49,8 +51,23 @@ pub struct Config {
     pub image_gc: (u32, u32),
     /// Signals below which pods are evicted, as `memory.available` and a quantity or percentage.
     pub eviction_hard: BTreeMap<String, String>,
-    /// Announced in the Node object.
-    pub port: u16,
+    /// The node's own API; none where absent.
+    pub server: Option<Server>,
+}
+
+/// Where and how the node's own API is served.
+#[derive(Clone)]
+pub struct Server {
+    /// With port 0 a free one is taken.
+    pub address: SocketAddr,
+    /// The serving certificate, and the authority of client certificates (which must be optional, for bearer tokens).
+    pub tls: Arc<rustls::ServerConfig>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -89,7 +106,7 @@ impl Config {
             log_max_files: 5,
             image_gc: (85, 80),
             eviction_hard: eviction.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-            port: 10250,
+            server: None,
         }
     }
 }

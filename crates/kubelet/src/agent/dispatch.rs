@@ -46,6 +46,9 @@ impl PodEntry {
             u.ending.get_or_insert(ending);
         });
     }
+    pub fn statuses(&self) -> watch::Receiver<Wanted> {
+        self.statuses.clone()
+    }
     pub fn is_removed(&self) -> bool {
         self.updates.borrow().removed
     }

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, Server};
 pub use status_writer::Wanted;
 
 use crate::cri::{Cri, NodeFacts};
@@ -47,6 +47,8 @@ pub enum Error {
     Directory { path: std::path::PathBuf, source: std::io::Error },
     #[error("the node has no address to announce")]
     NoAddress,
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot register the node: {0}")]
     Register(#[source] kube::Error),
 }
@@ -65,6 +67,8 @@ pub(crate) struct Agent {
     pub objects: Objects,
     pub images: Images,
     pub pods: Mutex<HashMap<String, PodEntry>>,
+    /// Of the node's own API; 0 for none.
+    pub port: u16,
     pub node_wake: tokio::sync::Notify,
     pub pressure: Mutex<Pressure>,
     pub shutdown: CancellationToken,
@@ -148,8 +152,19 @@ async fn start(
         cgroup_root: config.cgroup_root.clone(),
         systemd_cgroups: systemd,
     };
+    let listening = match &config.server {
+        None => None,
+        Some(server) => {
+            let address = server.address;
+            let failed = |source| Error::Listen { address, source };
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+            let port = listener.local_addr().map_err(failed)?.port();
+            Some((listener, server.tls.clone(), port))
+        }
+    };
+    let port = listening.as_ref().map_or(0, |(_, _, port)| *port);
     let recorder = Recorder::new(client.clone(), Style::Counted, "kubelet", &config.node_name);
-    node_status::register(&config, &client, &machine, &version).await.map_err(Error::Register)?;
+    node_status::register(&config, port, &client, &machine, &version).await.map_err(Error::Register)?;
 
     let informers = Informers::new(client.clone(), shutdown.clone());
     let own = format!("metadata.name={}", config.node_name);
@@ -159,6 +174,7 @@ async fn start(
         objects: Objects::new(informers.clone()),
         images: Images::new(runtime.clone(), recorder.clone()),
         pods: Mutex::default(),
+        port,
         node_wake: tokio::sync::Notify::new(),
         pressure: Mutex::default(),
         runtime_name: version.runtime_name.clone(),
@@ -170,6 +186,9 @@ async fn start(
         facts,
         shutdown,
     });
+    if let Some((listener, tls, _)) = listening {
+        tokio::spawn(crate::server::serve(agent.clone(), listener, tls));
+    }
     tokio::spawn(lease::run(agent.clone()));
     tokio::spawn(node_status::run(agent.clone(), machine));
     Ok(agent)

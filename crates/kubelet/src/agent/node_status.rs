@@ -47,6 +47,7 @@ fn arch() -> &'static str {
 /// Makes the Node object, or brings the labels of the one that is there up to date.
 pub(super) async fn register(
     config: &Config,
+    port: u16,
     client: &kube::Client,
     machine: &Machine,
     version: &v1::VersionResponse,
@@ -65,7 +66,7 @@ pub(super) async fn register(
     if !config.register {
         return Ok(());
     }
-    let status = status(config, machine, version, &Observed::default(), None, Timestamp::now());
+    let status = status(config, port, machine, version, &Observed::default(), None, Timestamp::now());
     let node = Node {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -101,6 +102,7 @@ struct Observed {
 
 fn status(
     config: &Config,
+    port: u16,
     machine: &Machine,
     version: &v1::VersionResponse,
     seen: &Observed,
@@ -119,7 +121,7 @@ fn status(
         addresses: Some(addresses),
         conditions: Some(conditions(seen, last, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }),
         }),
         node_info: Some(NodeSystemInfo {
             architecture: arch().into(),
@@ -295,12 +297,12 @@ async fn update(
         None => match api.get_opt(&config.node_name).await? {
             Some(node) => node.status.unwrap_or_default(),
             None => {
-                register(config, &agent.client, machine, version).await?;
+                register(config, agent.port, &agent.client, machine, version).await?;
                 NodeStatus::default()
             }
         },
     };
-    let new = status(config, machine, version, seen, Some(&last), now);
+    let new = status(config, agent.port, machine, version, seen, Some(&last), now);
     let report = SignedDuration::try_from(config.status_report).unwrap_or(SignedDuration::from_mins(5));
     let due = written.as_ref().is_none_or(|(_, at)| now.duration_since(*at) >= report);
     if !due && same(&last, &new) {
@@ -313,7 +315,7 @@ async fn update(
     match patched {
         Ok(node) => Ok(node.status),
         Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound && config.register => {
-            register(config, &agent.client, machine, version).await?;
+            register(config, agent.port, &agent.client, machine, version).await?;
             Ok(None)
         }
         Err(e) => Err(e),
