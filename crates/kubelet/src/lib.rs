@@ -24,3 +24,4 @@ pub mod volumes;
 pub mod worker;
 
 pub use agent::{Config, Error, Server, run};
+pub use server::TlsError;

@@ -10,6 +10,7 @@ mod query;
 mod route;
 mod stats;
 mod stream;
+mod tls;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -25,6 +26,7 @@ use tokio_rustls::rustls;
 
 use crate::agent::Agent;
 use access::{Access, Caller};
+pub use tls::TlsError;
 
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BodyError>>;

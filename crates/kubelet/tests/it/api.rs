@@ -201,6 +201,18 @@ impl Api {
                 &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": value()["spec"], "metadata": {},
                     "status": {"token": format!("token-of-{name}"), "expirationTimestamp": "2099-01-01T00:00:00Z"}}),
             ),
+            (&Method::POST, None) if target.collection.ends_with("/tokenreviews") => {
+                let mut review = value();
+                let good = review["spec"]["token"] == "good-token";
+                review["status"] =
+                    json!({"authenticated": good, "user": {"username": "admin", "groups": []}});
+                answer(201, &review)
+            }
+            (&Method::POST, None) if target.collection.ends_with("/subjectaccessreviews") => {
+                let mut review = value();
+                review["status"] = json!({"allowed": review["spec"]["user"] == "admin"});
+                answer(201, &review)
+            }
             (&Method::POST, None) => self.create(&target.collection, value()),
             (&Method::PUT, Some(name)) => {
                 let mut state = self.state.lock().unwrap();

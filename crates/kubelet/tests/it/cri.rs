@@ -279,6 +279,29 @@ impl RuntimeService for Recorder {
         let code = i32::from(request.cmd.first().is_some_and(|c| c == "false"));
         done(Ok(v1::ExecSyncResponse { exit_code: code, ..Default::default() }))
     }
+    /// A streaming server for one connection that switches protocols and then repeats what it is told.
+    fn exec(&self, request: v1::ExecRequest) -> Answer<'_, v1::ExecResponse> {
+        self.state.lock().unwrap().calls.push(format!("exec-stream {}", request.cmd.join("|")));
+        Box::pin(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/exec/token", listener.local_addr().unwrap());
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![];
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                assert!(head.starts_with(b"GET /exec/token HTTP/1.1"));
+                let switch =
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: test-echo\r\n\r\n";
+                stream.write_all(switch).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+            Ok(v1::ExecResponse { url })
+        })
+    }
     fn get_container_events(
         &self,
         _: v1::GetEventsRequest,

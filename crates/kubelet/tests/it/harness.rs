@@ -27,12 +27,27 @@ impl Node {
         Node::start_with(Api::new(), Recorder::new(), tempfile::tempdir().unwrap()).await
     }
 
+    pub async fn start_serving(server: kubelet::Server) -> Node {
+        Node::start_as(Api::new(), Recorder::new(), tempfile::tempdir().unwrap(), |c| c.server = Some(server))
+            .await
+    }
+
     pub async fn start_with(api: Api, cri: Recorder, root: tempfile::TempDir) -> Node {
+        Node::start_as(api, cri, root, |_| {}).await
+    }
+
+    pub async fn start_as(
+        api: Api,
+        cri: Recorder,
+        root: tempfile::TempDir,
+        settings: impl FnOnce(&mut kubelet::Config),
+    ) -> Node {
         let mut config = kubelet::Config::new("node", root.path().join("kubelet"));
         config.log_root = root.path().join("logs/pods");
         config.node_ips = vec!["192.168.0.1".parse().unwrap()];
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
         config.eviction_hard.clear();
+        settings(&mut config);
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let task =

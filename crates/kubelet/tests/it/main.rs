@@ -4,3 +4,4 @@ mod api;
 mod cri;
 mod flow;
 mod harness;
+mod server;
