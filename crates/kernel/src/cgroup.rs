@@ -191,13 +191,23 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Moves a process (all its threads) into the group.
+    /// Moves a process (all its threads) into the group, in all hierarchies that have it (a v1 runtime makes
+    /// none in the empty v2 tree beside). In none: an error.
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
+        let mut missing = None;
+        let mut added = false;
         for dir in self.directories() {
             let file = dir.join("cgroup.procs");
-            std::fs::write(&file, pid.to_string()).map_err(failed(&file))?;
+            match std::fs::write(&file, pid.to_string()) {
+                Ok(()) => added = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing = Some(failed(&file)(error)),
+                Err(error) => return Err(failed(&file)(error)),
+            }
         }
-        Ok(())
+        match missing {
+            Some(error) if !added => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The processes in the group and in those below it.

@@ -3,6 +3,8 @@
 
 pub mod cgroup;
 pub mod devices;
+pub mod fork;
+pub mod idmap;
 pub mod net;
 pub mod nft;
 pub mod rootdir;

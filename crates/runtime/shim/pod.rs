@@ -124,7 +124,8 @@ fn user_namespace(config: &Config) -> Result<c_int, String> {
         Ok(pid) => {
             drop((mapped, say_answer));
             for (file, map) in [("uid_map", &config.uid_map), ("gid_map", &config.gid_map)] {
-                std::fs::write(format!("/proc/{pid}/{file}"), map).map_err(|error| format!("{file}: {error}"))?;
+                std::fs::write(format!("/proc/{pid}/{file}"), map)
+                    .map_err(|error| format!("{file}: {error}"))?;
             }
             let _ = say_mapped.write(b"1");
             match answer.read(&mut buffer) {

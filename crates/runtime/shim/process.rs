@@ -27,6 +27,10 @@ pub struct Process {
     input: Option<Fd>,
     once: bool,
     console: Option<UnixListener>,
+    /// The connection on which the terminal comes.
+    handing_over: Option<Fd>,
+    /// A size asked for before the terminal was there.
+    size: Option<(u16, u16)>,
     tty: bool,
     clients: Vec<Client>,
     exit: Option<(c_int, (i64, i64))>,
@@ -78,6 +82,8 @@ impl Process {
             input: None,
             once: flags.contains('o'),
             console: None,
+            handing_over: None,
+            size: None,
             tty,
             clients: Vec::new(),
             exit: None,
@@ -150,21 +156,36 @@ impl Process {
         }
     }
 
-    /// The terminal's master side has come, or comes with this connection.
+    /// Takes the terminal's master side, if it has come. Whoever connects is a helper of ours; that it may
+    /// be slow is no reason to wait for it here.
     fn accept_console(&mut self) {
-        let Some(listener) = &self.console else { return };
-        let Ok((stream, _)) = listener.accept() else { return };
+        if let (None, Some(listener)) = (&self.handing_over, &self.console) {
+            let Ok((stream, _)) = listener.accept() else { return };
+            self.handing_over = Some(Fd(stream.into_raw_fd()).nonblocking());
+        }
+        let Some(stream) = &self.handing_over else { return };
         let mut fds = Vec::new();
         let mut bytes = [0u8; 256];
-        let _ = sys::receive(stream.as_raw_fd(), &mut bytes, &mut fds);
+        if let Ok(None) = sys::receive(stream.0, &mut bytes, &mut fds) {
+            return;
+        }
+        self.handing_over = None;
+        self.console = None;
+        let _ = std::fs::remove_file(format!("{}.console", self.id));
         if let Some(master) = fds.pop() {
             if let Ok(copy) = sys::dup_above(master.0, 3) {
                 self.input = Some(Fd(copy).nonblocking());
             }
             self.sources.push(Source { fd: master.nonblocking(), stream: "stdout", lines: Lines::default() });
-            self.console = None;
-            let _ = std::fs::remove_file(format!("{}.console", self.id));
         }
+        if let Some((rows, cols)) = self.size.take() {
+            self.resize(rows, cols);
+        }
+    }
+
+    fn console_fd(&self) -> Option<c_int> {
+        let listening = self.console.as_ref().map(AsRawFd::as_raw_fd);
+        self.handing_over.as_ref().map(|stream| stream.0).or(listening)
     }
 
     pub fn is_running(&self) -> bool {
@@ -179,8 +200,8 @@ impl Process {
 
     pub fn interests(&self, polls: &mut Vec<PollFd>) {
         let mut want = |fd: c_int, events: i16| polls.push(PollFd { fd, events, revents: 0 });
-        if let Some(console) = &self.console {
-            want(console.as_raw_fd(), POLLIN);
+        if let Some(console) = self.console_fd() {
+            want(console, POLLIN);
         }
         let clogged = self.clients.iter().flat_map(|c| &c.outputs).any(|o| o.pending.len() >= MAX_PENDING);
         for source in &self.sources {
@@ -202,7 +223,7 @@ impl Process {
     }
 
     pub fn pump(&mut self, ready: &dyn Fn(c_int, i16) -> bool, buffer: &mut [u8]) {
-        if self.console.as_ref().is_some_and(|console| ready(console.as_raw_fd(), POLLIN)) {
+        if self.console_fd().is_some_and(|console| ready(console, POLLIN)) {
             self.accept_console();
         }
         for index in (0..self.sources.len()).rev() {
@@ -331,8 +352,9 @@ impl Process {
     }
 
     pub fn resize(&mut self, rows: u16, cols: u16) {
-        if let (true, Some(input)) = (self.tty, &self.input) {
-            sys::resize(input, rows, cols);
+        match &self.input {
+            Some(input) if self.tty => sys::resize(input, rows, cols),
+            _ => self.size = Some((rows, cols)),
         }
     }
 

@@ -134,7 +134,8 @@ pub fn fork_into(namespaces: c_int) -> Result<c_int> {
     #[cfg(not(target_arch = "x86_64"))]
     const SYS_CLONE: i64 = 220;
     // SAFETY: clone without a new stack and without CLONE_VM is fork; the shim has one thread.
-    let pid = unsafe { syscall(SYS_CLONE, (namespaces | SIGCHLD) as c_ulong, 0usize, 0usize, 0usize, 0usize) };
+    let pid =
+        unsafe { syscall(SYS_CLONE, (namespaces | SIGCHLD) as c_ulong, 0usize, 0usize, 0usize, 0usize) };
     if pid < 0 { Err(Error::last_os_error()) } else { Ok(pid as c_int) }
 }
 
@@ -269,7 +270,10 @@ pub fn become_root() -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { setresgid(0, 0, 0) })?;
     // SAFETY: plain numbers.
-    check(unsafe { setresuid(0, 0, 0) }).map(drop)
+    check(unsafe { setresuid(0, 0, 0) })?;
+    // The change of ids hid our namespaces in /proc; helpers inside the user namespace must reach them.
+    // SAFETY: PR_SET_DUMPABLE.
+    check(unsafe { prctl(4, 1 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) }).map(drop)
 }
 
 fn signal_set(signals: &[c_int]) -> SigSet {

@@ -29,10 +29,15 @@ impl Confinement {
         }
     }
 
+    /// For good, and for all this process becomes.
+    pub fn load_filter(&self) -> Result<(), String> {
+        let filter = Program::from_bytes(&self.filter).ok_or("the seccomp filter is damaged")?;
+        filter.load().map_err(|error| format!("load the seccomp filter: {error}"))
+    }
+
     /// The last thing before the command is executed.
     pub fn apply(&self) -> Result<(), String> {
-        let filter = Program::from_bytes(&self.filter).ok_or("the seccomp filter is damaged")?;
-        filter.load().map_err(|error| format!("load the seccomp filter: {error}"))?;
+        self.load_filter()?;
         let Some(wanted) = self.capabilities else { return Ok(()) };
         let failed = |error: rustix::io::Errno| format!("drop capabilities: {error}");
         let wanted = CapabilitySet::from_bits_retain(wanted);

@@ -1,10 +1,12 @@
-//! The short-lived helper process that creates containers and puts processes into them, by libcontainer.
+//! The short-lived helper process that creates containers, by libcontainer, and puts processes into them.
 //!
 //! libcontainer forks without exec and so must never be called where there are threads. The pod's shim runs
 //! the r8s binary again with `runtime-create …`; the container's init becomes the shim's own child. The
 //! outcome goes to descriptor 3: `pid N`, or the error's text.
 
+mod command;
 mod complaints;
+mod enter;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use kernel::cgroup::Hierarchy;
 use kernel::devices::{self, Allow, Kind};
-use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
@@ -22,14 +23,18 @@ use oci_spec::runtime::{LinuxDeviceType, Spec};
 
 use crate::confine::Confinement;
 
+pub use command::capability_mask;
+
 /// Runs the helper with its arguments (what follows `runtime-create`) and answers its exit status. Call it
 /// before anything has started a thread.
 pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
     let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    // By path, because a number alone can't be made a file safely; and at once, while /proc is the host's.
+    let report = std::fs::File::options().write(true).open("/proc/self/fd/3");
     let complaints = complaints::catch();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["create", root, id, bundle, console] => create(Path::new(root), id, Path::new(bundle), console),
-        ["exec", root, id, process, console] => exec(Path::new(root), id, Path::new(process), console),
+        ["exec", _, _, process, console] => enter::enter(Path::new(process), console),
         _ => Err("usage: runtime-create create|exec ROOT ID BUNDLE|PROCESS CONSOLE".to_owned()),
     };
     let (text, status) = match outcome {
@@ -41,8 +46,6 @@ pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
             None => (error, 1),
         },
     };
-    // By path, because a number alone can't be made a file safely.
-    let report = std::fs::File::options().write(true).open("/proc/self/fd/3");
     match report.and_then(|mut report| report.write_all(text.as_bytes())) {
         Ok(()) => status,
         Err(_) => 2,
@@ -66,7 +69,9 @@ fn builder(
 /// Creates and starts the container of `bundle`.
 fn create(root: &Path, id: &str, bundle: &Path, console: &str) -> Result<i32, String> {
     let spec = Spec::load(bundle.join("config.json")).map_err(|error| explain(&error))?;
-    own_stdio(&spec);
+    if let Some(process) = spec.process() {
+        own_stdio(process.user().uid(), process.user().gid());
+    }
     let confinement = Confinement::load(bundle)?;
     let mut container = builder(root, id, console, confinement)?
         .as_init(bundle)
@@ -78,21 +83,6 @@ fn create(root: &Path, id: &str, bundle: &Path, console: &str) -> Result<i32, St
     let pid = container.pid().ok_or("the container has no process")?;
     restrict_devices(&spec)?;
     container.start().map_err(|error| explain(&error))?;
-    Ok(pid.as_raw())
-}
-
-/// Runs one more process, described in the file `process`, in a running container.
-fn exec(root: &Path, id: &str, process: &Path, console: &str) -> Result<i32, String> {
-    // What libcontainer knows of the container must be fresh.
-    Container::load(root.join(id)).map_err(|error| explain(&error))?;
-    let confinement = Confinement::load(process.parent().unwrap_or(Path::new("/")))?;
-    let pid = builder(root, id, console, confinement)?
-        .as_tenant()
-        .with_process(Some(process))
-        .with_detach(true)
-        .as_sibling(true)
-        .build()
-        .map_err(|error| explain(&error))?;
     Ok(pid.as_raw())
 }
 
@@ -128,17 +118,14 @@ fn restrict_devices(spec: &Spec) -> Result<(), String> {
 }
 
 /// The process may open `/dev/stdout` and its like by path, so the pipes behind must be its own.
-fn own_stdio(spec: &Spec) {
-    let Some(process) = spec.process() else { return };
-    let (uid, gid) = (process.user().uid(), process.user().gid());
+fn own_stdio(uid: u32, gid: u32) {
     if uid == 0 {
         return;
     }
     for fd in 0..3 {
         let path = format!("/proc/self/fd/{fd}");
-        let is_pipe = std::fs::metadata(&path)
-            .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_fifo(&meta.file_type()));
-        if is_pipe {
+        let is_pipe = |meta: std::fs::Metadata| std::os::unix::fs::FileTypeExt::is_fifo(&meta.file_type());
+        if std::fs::metadata(&path).is_ok_and(is_pipe) {
             let _ = std::os::unix::fs::chown(&path, Some(uid), Some(gid));
         }
     }
@@ -188,30 +175,6 @@ impl Executor for Workload {
 fn find_command(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
     let process = spec.process().as_ref().ok_or("no process to run")?;
     let args = process.args().clone().unwrap_or_default();
-    let name = args.first().filter(|name| !name.is_empty()).ok_or("no command specified")?.clone();
-    let candidates: Vec<PathBuf> = if name.contains('/') {
-        vec![PathBuf::from(&name)]
-    } else {
-        let env = process.env().iter().flatten().find_map(|entry| entry.strip_prefix("PATH="));
-        env.unwrap_or(crate::own::DEFAULT_PATH).split(':').map(|dir| Path::new(dir).join(&name)).collect()
-    };
-    let mut denied = None;
-    for path in candidates {
-        match rustix::fs::accessat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::Access::EXEC_OK,
-            rustix::fs::AtFlags::EACCESS,
-        ) {
-            Ok(()) if path.is_dir() => denied = Some("is a directory"),
-            Ok(()) => return Ok((path, args)),
-            Err(rustix::io::Errno::ACCESS) => denied = Some("permission denied"),
-            Err(_) => {}
-        }
-    }
-    Err(match (denied, name.contains('/')) {
-        (Some(why), _) => format!("exec: \"{name}\": {why}"),
-        (None, true) => format!("exec: \"{name}\": stat {name}: no such file or directory"),
-        (None, false) => format!("exec: \"{name}\": executable file not found in $PATH"),
-    })
+    let env = process.env().clone().unwrap_or_default();
+    Ok((command::find(&args, &env)?, args))
 }

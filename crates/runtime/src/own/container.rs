@@ -121,7 +121,10 @@ impl Inner {
         if lower.is_empty() {
             return Err(Error::unknown(format!("image {} has no layers", image.id)));
         }
-        mounts::overlay(&lower, Some((&upper, &work)), &rootfs).map_err(at(&rootfs))?;
+        match sandbox.user_namespace() {
+            None => mounts::overlay(&lower, Some((&upper, &work)), &rootfs).map_err(at(&rootfs))?,
+            Some(_) => self.mapped_overlay(sandbox, container, &lower).map_err(at(&rootfs))?,
+        }
         let root = RootDir::open(&rootfs).map_err(at(&rootfs))?;
         let security = container.security();
         let user = users::resolve(
@@ -187,6 +190,36 @@ impl Inner {
             (state.uid, state.gid, state.groups) = (user.uid, user.gid, user.groups)
         };
         container.update(record).map_err(at(&container.dir))
+    }
+
+    /// The root of a pod with a user namespace: layers belong to the namespace's users.
+    fn mapped_overlay(&self, sandbox: &Sandbox, container: &Container, lower: &[PathBuf]) -> io::Result<()> {
+        let (upper, work, rootfs) =
+            (container.dir.join("upper"), container.dir.join("work"), container.rootfs());
+        let holder = sandbox.state().holder;
+        let userns = std::fs::File::open(format!("/proc/{holder}/ns/user"))?;
+        let outside = |maps: &[v1::IdMapping]| maps.iter().find(|m| m.container_id == 0).map(|m| m.host_id);
+        let options = sandbox.user_namespace().unwrap_or_default();
+        std::os::unix::fs::chown(&upper, outside(&options.uids), outside(&options.gids))?;
+        let mut mapped = Vec::new();
+        let mut result = Ok(());
+        for (index, dir) in lower.iter().enumerate() {
+            let place = container.run.join(format!("lower-{index}"));
+            std::fs::create_dir_all(&place)?;
+            result = kernel::idmap::mount(dir, &place, &userns);
+            mapped.push(place);
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() {
+            result = mounts::overlay(&mapped, Some((&upper, &work)), &rootfs);
+        }
+        // The overlay has its own hold on them.
+        for place in mapped {
+            mounts::unmount(&place)?;
+        }
+        result
     }
 
     fn target_pid(&self, sandbox: &Sandbox, id: &str) -> cri::Result<Option<i32>> {
@@ -292,7 +325,7 @@ impl Inner {
     }
 
     pub fn helper_command(&self, what: &str, id: &str, subject: &Path, console: &Path) -> Vec<String> {
-        let mut argv = self.config.helper.clone();
+        let mut argv = self.helper.clone();
         let root = self.oci_root();
         argv.extend(
             [what, &root.to_string_lossy(), id, &subject.to_string_lossy(), &console.to_string_lossy()]
@@ -429,7 +462,7 @@ impl Inner {
         for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name == "rootfs" || name.starts_with("image-") {
+            if name == "rootfs" || name.starts_with("image-") || name.starts_with("lower-") {
                 mounts::unmount(&entry.path()).map_err(|error| at(&entry.path())(error))?;
             }
         }
@@ -547,8 +580,7 @@ fn confine(
     if security.no_new_privs {
         return Ok((oci, Some(Confinement { filter, capabilities: None })));
     }
-    let number = |name: &String| spec::ALL_CAPABILITIES.iter().position(|have| have == name);
-    let mask = capabilities.iter().filter_map(number).fold(0u64, |mask, bit| mask | 1 << bit);
+    let mask = crate::helper::capability_mask(&capabilities);
     for set in ["bounding", "effective", "permitted"] {
         let Some(list) = oci["process"]["capabilities"][set].as_array_mut() else { continue };
         for extra in ["CAP_SYS_ADMIN", "CAP_SETPCAP"] {

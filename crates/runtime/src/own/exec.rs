@@ -98,7 +98,12 @@ impl Inner {
         {
             env.push(json!("TERM=xterm"));
         }
-        std::fs::write(&process, own.to_string()).map_err(failed)?;
+        let (pid, cgroup) = {
+            let state = container.state();
+            (state.pid, state.cgroup.clone())
+        };
+        let entry = json!({ "process": own, "pid": pid, "container": container.id, "cgroup": cgroup });
+        std::fs::write(&process, entry.to_string()).map_err(failed)?;
         let console = match tty {
             true => self.sandbox_run(&container.sandbox_id).join(format!("{id}.console")),
             false => PathBuf::new(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use kernel::cgroup::{CgroupError, Hierarchy};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::mounts;
 use super::state::{self, Container, ContainerState, Phase, Sandbox, SandboxState, lock};
 use crate::cri::{self, v1};
 use crate::image::pull::Registries;
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     pub images: Arc<ImageStore>,
     pub hierarchy: Arc<Hierarchy>,
     pub shim_program: PathBuf,
+    /// The helper's command, by way of its read-only mount.
+    pub helper: Vec<String>,
     pub known_capabilities: Vec<String>,
     pub least_oom_score: Option<i64>,
     pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
@@ -104,11 +107,23 @@ impl Runtime {
         }
         let images = Arc::new(ImageStore::open(&config.root.join("images"), config.durable_images)?);
         let shim_program = shim::install(&config.run)?;
+        let read_only = |source: &Path, target: &Path| {
+            mounts::read_only_program(source, target)
+                .map_err(|error| OpenError::Io { path: target.to_owned(), source: error })
+        };
+        read_only(&shim_program, &shim_program)?;
+        let mut helper = config.helper.clone();
+        if let Some(program) = helper.first_mut() {
+            let shown = config.run.join("helper");
+            read_only(Path::new(program), &shown)?;
+            *program = shown.to_string_lossy().into_owned();
+        }
         let (known_capabilities, least_oom_score) = privileges();
         let inner = Arc::new(Inner {
             images,
             hierarchy: Hierarchy::detect()?,
             shim_program,
+            helper,
             known_capabilities,
             least_oom_score,
             sandboxes: Mutex::default(),
@@ -309,6 +324,7 @@ impl Inner {
     /// The shim is gone although nobody asked: its containers can't be told about any more, so they end.
     async fn sandbox_died(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         tracing::warn!(sandbox = sandbox.id, "the pod's shim is gone");
+        warn_on_error(sandbox.update(|state| state.ready = false), "record a sandbox");
         for container in self.containers_of(&sandbox.id) {
             if container.state().phase == Phase::Running {
                 self.kill_cgroup(&container).await;
@@ -317,7 +333,6 @@ impl Inner {
                 self.container_ended(&container, exit).await;
             }
         }
-        warn_on_error(sandbox.update(|state| state.ready = false), "record a sandbox");
         self.tell(v1::ContainerEventType::ContainerStoppedEvent, &sandbox.id, &sandbox.id);
     }
 }

@@ -21,4 +21,5 @@ mod users;
 
 pub use lifecycle::{Config, OpenError, Runtime};
 
+pub(crate) use spec::ALL_CAPABILITIES;
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -72,6 +72,19 @@ pub fn pin_namespace(pid: i32, kind: &str, target: &Path) -> io::Result<()> {
     Ok(rustix::mount::mount_bind(format!("/proc/{pid}/ns/{kind}"), target)?)
 }
 
+/// Shows the program `source` at `target`, read-only. A container that gets hold of a process running it
+/// (through `/proc/PID/exe`) must not be able to change it: CVE-2019-5736. A mount of an earlier run is
+/// replaced, since `source` may be a newer version.
+pub fn read_only_program(source: &Path, target: &Path) -> io::Result<()> {
+    unmount(target)?;
+    if source != target {
+        std::fs::File::create(target)?;
+    }
+    rustix::mount::mount_bind(source, target)?;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
+    Ok(rustix::mount::mount_remount(target, flags, c"")?)
+}
+
 /// Takes a mount away at once, also when it is in use. Not mounted is success.
 pub fn unmount(target: &Path) -> io::Result<()> {
     loop {

@@ -89,7 +89,7 @@ impl Inner {
         if namespaces.ipc {
             let shm = sandbox.run.join("shm");
             mounts::shared_memory(&shm, SHM_BYTES).map_err(at(&shm))?;
-            if let Some(userns) = options.userns_options.as_ref().filter(|_| namespaces.user.is_some()) {
+            if let Some(userns) = sandbox.user_namespace() {
                 let outside =
                     |maps: &[v1::IdMapping]| maps.iter().find(|m| m.container_id == 0).map(|m| m.host_id);
                 std::os::unix::fs::chown(&shm, outside(&userns.uids), outside(&userns.gids))

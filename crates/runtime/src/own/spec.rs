@@ -226,10 +226,8 @@ fn environment(input: &Input<'_>) -> Vec<String> {
     for entry in &input.container.envs {
         set(&entry.key, &String::from_utf8_lossy(&entry.value));
     }
-    if let Some(home) = &input.user.home
-        && !all.iter().any(|(name, _)| name == "HOME")
-    {
-        all.push(("HOME".to_owned(), home.clone()));
+    if !all.iter().any(|(name, _)| name == "HOME") {
+        all.push(("HOME".to_owned(), input.user.home.clone().unwrap_or_else(|| "/".to_owned())));
     }
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }

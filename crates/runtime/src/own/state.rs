@@ -124,6 +124,12 @@ impl Sandbox {
         security.and_then(|security| security.namespace_options.clone()).unwrap_or_default()
     }
 
+    /// The pod's own user namespace, if it has one.
+    pub fn user_namespace(&self) -> Option<v1::UserNamespace> {
+        let userns = self.namespace_options().userns_options;
+        userns.filter(|userns| userns.mode() == v1::NamespaceMode::Pod)
+    }
+
     pub fn netns(&self) -> PathBuf {
         self.run.join("netns")
     }

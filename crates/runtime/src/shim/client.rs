@@ -60,10 +60,7 @@ impl ShimClient {
     }
 
     fn connect(&self) -> io::Result<StdStream> {
-        // By way of a descriptor, because a socket's path may have 107 bytes only.
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let dir = rustix::fs::open(&self.dir, flags, rustix::fs::Mode::empty())?;
-        StdStream::connect(format!("/proc/self/fd/{}/shim.sock", dir.as_raw_fd()))
+        connect_to(&self.dir.join("shim.sock"))
     }
 
     async fn open(&self, fields: &[&str], fds: &[BorrowedFd<'_>]) -> io::Result<UnixStream> {
@@ -142,6 +139,15 @@ impl ShimClient {
         let stream = self.open(&["watch"], &[]).await.map_err(ShimError::Gone)?;
         Ok(Watch { stream })
     }
+}
+
+/// Connects to a socket by way of its directory, because a socket's path may have 107 bytes only.
+pub fn connect_to(path: &Path) -> io::Result<StdStream> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let (dir, name) = (path.parent().ok_or_else(invalid)?, path.file_name().ok_or_else(invalid)?);
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
+    StdStream::connect(Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
 }
 
 /// A shim's running account of its processes.

@@ -3,5 +3,5 @@
 mod client;
 mod start;
 
-pub use client::{Exit, ShimClient, ShimError, Told, Watch};
+pub use client::{Exit, ShimClient, ShimError, Told, Watch, connect_to};
 pub use start::{Namespaces, StartError, install, start};

@@ -2,9 +2,11 @@
 //! namespaces. They need root and skip with a word without.
 
 mod cri_socket;
+mod figures;
 mod life;
 mod limits;
 mod pulls;
 mod security;
 mod streams;
+mod userns;
 mod world;

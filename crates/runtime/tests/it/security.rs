@@ -213,3 +213,17 @@ async fn namespaces_are_shared_as_asked() {
     }
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_programs_of_the_host_can_not_be_changed() {
+    let Some(world) = World::new().await else { return };
+    for name in std::fs::read_dir(world.dir.path().join("run")).unwrap().flatten() {
+        let path = name.path();
+        if path.is_file() {
+            let refused = std::fs::File::options().write(true).open(&path).unwrap_err();
+            let expected = [std::io::ErrorKind::ReadOnlyFilesystem, std::io::ErrorKind::ExecutableFileBusy];
+            assert!(expected.contains(&refused.kind()), "{}: {refused}", path.display());
+        }
+    }
+    world.close().await;
+}

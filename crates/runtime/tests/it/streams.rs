@@ -66,7 +66,10 @@ async fn exec_over_a_websocket() {
     socket.send(frame(4, br#"{"Width":101,"Height":33}"#)).await.unwrap();
     socket.send(frame(0, b"word\n")).await.unwrap();
     let [_, out, _, status] = collect(socket).await;
-    assert!(out.contains("33 101") && out.contains("/dev/pts/0") && out.contains("got word"), "{out}");
+    assert!(
+        out.contains("33 101") && out.contains("/dev/pts/0") && out.contains("got word"),
+        "{out} {status}"
+    );
     assert!(status.contains("Success"), "{status}");
 
     // Good once only.
