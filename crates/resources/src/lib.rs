@@ -25,6 +25,7 @@ mod batch;
 mod coordination;
 mod core;
 mod discovery;
+mod networking;
 mod node;
 mod policy;
 mod rbac;
