@@ -124,6 +124,8 @@ fn merge_label_keys(term: &mut Value, keys: &str, operator: &str, labels: &Value
 
 fn prepare_update(pod: &mut Value, old: &Value, context: &Context) {
     match context.subresource {
+        // The server's own assignment to a node: nothing of it is the client's to change.
+        "binding" => {}
         "status" => prepare_status(pod, old),
         "ephemeralcontainers" => {
             let containers = pod.at("spec").at("ephemeralContainers").clone();
@@ -204,6 +206,7 @@ fn prepare_resize(pod: &mut Value, old: &Value) {
 fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     let options = Options::pod(context);
     match context.subresource {
+        "binding" => ErrorList::new(),
         "status" => status::update(new, old, options),
         "ephemeralcontainers" => update::ephemeral_containers(new, old, options),
         "resize" => update::resize(new, old, options),
