@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use machinery::apply::{
-    Convert, ConvertError, Element, FieldManager, Filter, Set, Typed, keep_times_if_same,
+    Convert, ConvertError, Element, FieldManager, Filter, OneVersion, Set, Typed, keep_times_if_same, scale,
 };
 use machinery::{Get, GroupVersion, GroupVersionKind, Status, Value, schema};
 
@@ -97,9 +97,83 @@ fn with_manager<T>(call: &Call, run: impl FnOnce(&FieldManager) -> T) -> T {
     run(&manager)
 }
 
+/// An object of the call's kind with nothing set, as its type writes it.
+fn empty(call: &Call) -> Value {
+    let mut object =
+        machinery::json!({"kind": call.resource.kind, "apiVersion": call.resource.api_version()});
+    if call.resource.custom.is_none() {
+        super::normalize(&call.resource.gvk(), &mut object);
+    }
+    object
+}
+
+/// What a scale shows of an object's managed fields, what a change of the scale by a manager (or by applying a patch)
+/// makes of them, and back in the object.
+pub struct ScaleFields {
+    paths: scale::Paths,
+}
+
+impl ScaleFields {
+    /// `path`: where the replicas are (`["spec", "replicas"]`).
+    pub fn new(call: &Call, path: &[&str]) -> Self {
+        let map = call.core.kinds.now();
+        let group = map.groups.iter().find(|g| g.name == call.resource.group);
+        let versions = group.map(|g| g.versions.clone()).unwrap_or_default();
+        let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
+        let key = |v: &String| GroupVersion::new(&*call.resource.group, &**v).to_string();
+        Self { paths: versions.iter().map(|v| (key(v), path.clone())).collect() }
+    }
+
+    /// The entries for the scale of an object.
+    pub fn shown(&self, object: &Value) -> Vec<Value> {
+        scale::to_scale(object.at("metadata").list("managedFields"), &self.paths).unwrap_or_default()
+    }
+
+    /// The changed scale with its managed fields.
+    pub fn track(&self, call: &Call, live: &Value, new: Value, manager: &str) -> Value {
+        self.with(call, |fields| fields.update(live, new, manager))
+    }
+
+    pub fn apply(
+        &self,
+        call: &Call,
+        live: &Value,
+        patch: &Value,
+        manager: &str,
+        force: bool,
+    ) -> Result<Value, Status> {
+        Ok(self.with(call, |fields| fields.apply(live, patch, manager, force))?)
+    }
+
+    /// The object's entries after its scale was changed.
+    pub fn kept(&self, call: &Call, object: &Value, scale: &Value) -> Option<Vec<Value>> {
+        let entries = object.at("metadata").list("managedFields");
+        let scaled = scale.at("metadata").list("managedFields");
+        scale::to_object(entries, scaled, &call.resource.api_version(), &self.paths).ok()
+    }
+
+    fn with<T>(&self, call: &Call, run: impl FnOnce(&FieldManager) -> T) -> T {
+        let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
+        let filters = BTreeMap::new();
+        let now = fields::timestamp(call.now);
+        let manager = FieldManager {
+            typed: schema::of_kind(&gvk).map_or(Typed::Deduced, Typed::Schema),
+            gvk: &gvk,
+            subresource: "scale",
+            filters: &filters,
+            convert: &OneVersion,
+            now: &now,
+        };
+        run(&manager)
+    }
+}
+
 /// Records what a create (no live object) or update changed.
 pub fn managed_update(call: &Call, live: Option<&Value>, object: &mut Value, manager: &str) {
-    let nothing = machinery::json!({});
+    let nothing = empty(call);
+    if call.resource.custom.is_none() {
+        super::normalize(&call.resource.gvk(), object);
+    }
     let new = std::mem::take(object);
     *object = with_manager(call, |fields| fields.update(live.unwrap_or(&nothing), new, manager));
 }
@@ -111,7 +185,7 @@ pub fn managed_apply(
     manager: &str,
     force: bool,
 ) -> Result<Value, Status> {
-    let nothing = machinery::json!({});
+    let nothing = empty(call);
     let live = if live.is_null() { &nothing } else { live };
     Ok(with_manager(call, |fields| fields.apply(live, patch, manager, force))?)
 }

@@ -126,6 +126,10 @@ impl CustomVersion {
         json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": about, "spec": spec, "status": status})
     }
 
+    pub fn replicas_path(&self) -> Vec<&str> {
+        self.scale.as_ref().map(|s| s.replicas.split('.').collect()).unwrap_or_default()
+    }
+
     pub fn set_replicas(&self, object: &mut Value, replicas: i64) {
         let Some(paths) = &self.scale else { return };
         let mut at = object;

@@ -6,6 +6,7 @@ use machinery::field::{Error, Path};
 use machinery::{Get, GroupVersionKind, Status, Value, json, meta};
 
 use crate::cache::Entry;
+use crate::codec::ScaleFields;
 use crate::front::respond::{Answer, generic};
 use crate::front::{Incoming, respond};
 use crate::registry::options::{WriteOptions, write_options};
@@ -25,28 +26,21 @@ pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answe
             let options = write_options(call, "UpdateOptions", false)?;
             let body = read_body(call, body).await?;
             let scale = decode_body(call, &body, &kind(), options.strictness)?;
-            write(call, &options, &mut |_, _| Ok(scale.clone())).await
+            write(call, &options, &mut |_, _| Ok(Change::New(scale.clone()))).await
         }
         "patch" => {
             let kind = PatchType::of(call)?;
             let body = read_body(call, body).await?;
             let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
             if kind == PatchType::Apply {
-                let mut warnings = Vec::new();
-                let patch = crate::codec::decode_options(
-                    &body,
-                    crate::front::negotiate::Encoding::Yaml,
-                    &self::kind(),
-                    options.strictness,
-                    &mut warnings,
-                )?;
-                return write(call, &options, &mut |_, live| {
-                    Ok(machinery::patch::merge::apply(live, &patch))
-                })
-                .await;
+                let patch = crate::codec::decode_apply(&body, options.strictness, &mut call.warnings)?;
+                return write(call, &options, &mut |_, _| Ok(Change::Applied(patch.clone()))).await;
             }
             let patch = crate::codec::Patch::parse(kind, &body, options.strictness, &mut call.warnings)?;
-            write(call, &options, &mut |_, live| crate::codec::patch_as(&patch, live, &self::kind())).await
+            write(call, &options, &mut |_, live| {
+                Ok(Change::New(crate::codec::patch_as(&patch, live, &self::kind())?))
+            })
+            .await
         }
         _ => Err(generic(405)),
     }
@@ -108,21 +102,43 @@ fn selector_text(selector: &Value) -> String {
     terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
 }
 
+/// The scale after a change, or the configuration that is applied to it.
+enum Change {
+    New(Value),
+    Applied(Value),
+}
+
 async fn write(
     call: &mut Call,
     options: &WriteOptions,
-    change: &mut (dyn FnMut(&mut Call, &Value) -> Result<Value, Status> + Send),
+    change: &mut (dyn FnMut(&mut Call, &Value) -> Result<Change, Status> + Send),
 ) -> Result<Answer, Status> {
+    let force = options.force.unwrap_or(false);
     let updated = update_object(
         call,
         UpdateRequest {
             options,
             uid: None,
             may_create: false,
-            fields_done: false,
+            fields_done: true,
             change: &mut |call, old| {
-                let scale = change(call, &make(call, old))?;
-                apply(call, old, &scale)
+                let custom = call.resource.custom.clone();
+                let path = custom.as_ref().map_or(vec!["spec", "replicas"], |c| c.replicas_path());
+                let fields = ScaleFields::new(call, &path);
+                let mut live = make(call, old);
+                let shown = fields.shown(old);
+                if !shown.is_empty() {
+                    live.child("metadata").set("managedFields", shown);
+                }
+                let scale = match change(call, &live)? {
+                    Change::New(new) => fields.track(call, &live, new, &options.manager),
+                    Change::Applied(patch) => fields.apply(call, &live, &patch, &options.manager, force)?,
+                };
+                let mut new = apply(call, old, &scale)?;
+                if let Some(entries) = fields.kept(call, old, &scale) {
+                    new.child("metadata").set("managedFields", entries);
+                }
+                Ok(new)
             },
         },
     )
