@@ -312,6 +312,7 @@ impl Work {
                 }
             }
         }
+        super::failpoint("clean-moved");
         store.table.remove(segment.id);
         Ok(true)
     }

@@ -325,6 +325,11 @@ impl Log {
         let len = self.buffer.len() as u64;
         let file = &self.active.file;
         super::failpoint("before-write");
+        #[cfg(feature = "failpoints")]
+        if super::failpoint::due("mid-write") {
+            let _ = file.write_all_at(&self.buffer[..self.buffer.len() / 2], self.end);
+            super::failpoint::die();
+        }
         let written = file.write_all_at(&self.buffer, self.end);
         super::failpoint("before-sync");
         let result = written.and_then(|()| file.sync_data());

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 pub mod disk;
+mod failpoint;
 mod janitor;
 mod load;
 mod log;
@@ -14,6 +15,8 @@ mod restore;
 pub mod sim;
 mod writer;
 
+#[cfg(any(test, feature = "battery"))]
+pub use failpoint::FAILPOINTS;
 pub use restore::Restorer;
 
 use std::path::Path;
@@ -27,6 +30,7 @@ use tokio::sync::oneshot;
 
 use checkpoint::Position;
 use disk::{Disk, RealDisk};
+use failpoint::failpoint;
 use janitor::Janitor;
 use log::{Log, Place, Reader, Table};
 use writer::{Job, Writer};
@@ -259,9 +263,6 @@ impl Store for Embedded {
         ready(Ok(())).boxed()
     }
 }
-
-/// Where the robustness harness may end the process; nothing otherwise.
-fn failpoint(_name: &str) {}
 
 #[cfg(test)]
 mod tests;

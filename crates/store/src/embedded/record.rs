@@ -1,8 +1,8 @@
 //! The bytes of the log: segment headers and records, each with its checksum. All numbers are little-endian.
 //!
 //! A record is `crc32 | total u32 | key length u32 | kind u8 | end u8 | 0 u16 | synced u32 | segment u32 | modified i64 |
-//! created i64 | version i64 | lease i64 | key | value`, padded with zeros to a multiple of 8. The checksum covers
-//! everything after itself up to `total`.
+//! created i64 | version i64 | lease i64 | key | value | 0xA5`, padded with zeros to a multiple of 8. The checksum covers
+//! everything after itself up to `total`, which includes the last byte: where that is zero, the write was cut off.
 
 use bytes::Bytes;
 
@@ -11,6 +11,8 @@ use crate::{LeaseId, Revision};
 pub(super) const SEGMENT_HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"r8s-log1";
 const HEADER: usize = 56;
+/// The last byte of every record.
+const END: u8 = 0xa5;
 /// No record is longer; requests are refused long before.
 pub(super) const MAX_RECORD: usize = 256 << 20;
 /// What a disk writes at once or not at all.
@@ -114,7 +116,7 @@ pub(super) fn padded(total: usize) -> usize {
 /// Appends a record whose checksum [`seal`] writes; answers its length.
 pub(super) fn append(buffer: &mut Vec<u8>, meta: &Meta, key: &[u8], value: &[u8]) -> usize {
     let start = buffer.len();
-    let total = HEADER + key.len() + value.len();
+    let total = HEADER + key.len() + value.len() + 1;
     buffer.reserve(padded(total));
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&(total as u32).to_le_bytes());
@@ -127,6 +129,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, meta: &Meta, key: &[u8], value: &[u8]
     }
     buffer.extend_from_slice(key);
     buffer.extend_from_slice(value);
+    buffer.push(END);
     buffer.resize(start + padded(total), 0);
     total
 }
@@ -155,21 +158,25 @@ pub(super) enum Bad {
 /// The record at `start`, its checksum verified.
 pub(super) fn decode(buffer: &[u8], start: usize) -> Result<Record<'_>, Bad> {
     let rest = &buffer[start.min(buffer.len())..];
-    if rest.len() < HEADER || rest[..8] == [0; 8] {
-        // A first sector that ends within the header may be lost on its own.
-        let written = rest.iter().take(HEADER).any(|b| *b != 0);
-        return Err(if written { torn_or_damaged(buffer, start, HEADER) } else { Bad::Blank });
+    if rest.iter().take(HEADER + 8).all(|b| *b == 0) {
+        return Err(Bad::Blank);
+    }
+    if rest.len() < HEADER {
+        return Err(Bad::Torn);
     }
     let (total, key_len) = (u32_at(rest, 4) as usize, u32_at(rest, 8) as usize);
-    if total < HEADER || key_len > total - HEADER || total > MAX_RECORD {
-        return Err(torn_or_damaged(buffer, start, HEADER));
+    if total <= HEADER || key_len >= total - HEADER || total > MAX_RECORD {
+        // After a whole header there is a key or the end mark.
+        let cut = rest[HEADER..].iter().take(8).all(|b| *b == 0);
+        return Err(if cut || blank_sector(buffer, start, HEADER) { Bad::Torn } else { Bad::Damaged });
     }
     if total > rest.len() {
         return Err(Bad::Torn);
     }
     let bytes = &rest[..total];
     if crc32fast::hash(&bytes[4..]) != u32_at(bytes, 0) {
-        return Err(torn_or_damaged(buffer, start, total));
+        let cut = bytes[total - 1] == 0;
+        return Err(if cut || blank_sector(buffer, start, total) { Bad::Torn } else { Bad::Damaged });
     }
     let kind = match bytes[12] {
         1 => Kind::Put,
@@ -189,22 +196,22 @@ pub(super) fn decode(buffer: &[u8], start: usize) -> Result<Record<'_>, Bad> {
         version: i64_at(bytes, 40),
         lease: i64_at(bytes, 48),
     };
-    let (key, value) = bytes[HEADER..].split_at(key_len);
+    let (key, value) = bytes[HEADER..total - 1].split_at(key_len);
     Ok(Record { meta, key, value, total })
 }
 
 /// Where there are only zeros before a write, a write that did not finish leaves a sector of zeros.
-fn torn_or_damaged(buffer: &[u8], start: usize, len: usize) -> Bad {
+fn blank_sector(buffer: &[u8], start: usize, len: usize) -> bool {
     let end = (start + len).min(buffer.len());
     let mut at = start;
     while at < end {
         let next = (at / SECTOR + 1) * SECTOR;
         if buffer[at..next.min(end)].iter().all(|b| *b == 0) {
-            return Bad::Torn;
+            return true;
         }
         at = next;
     }
-    Bad::Damaged
+    false
 }
 
 /// The value of a record that fills `bytes`, without copying; `None` unless it is this version of this key.
@@ -212,13 +219,13 @@ pub(super) fn value_of(bytes: Bytes, key: &[u8], modified: Revision) -> Option<B
     let record = decode(&bytes, 0).ok()?;
     let (total, len) = (record.total, record.value.len());
     let right = record.key == key && record.meta.modified == modified && total == bytes.len();
-    right.then(|| bytes.slice(total - len..))
+    right.then(|| bytes.slice(total - 1 - len..total - 1))
 }
 
 /// The value of a record in a buffer that is not sealed yet.
 pub(super) fn unsealed_value(bytes: &[u8]) -> Bytes {
     let (total, key_len) = (u32_at(bytes, 4) as usize, u32_at(bytes, 8) as usize);
-    Bytes::copy_from_slice(&bytes[HEADER + key_len..total])
+    Bytes::copy_from_slice(&bytes[HEADER + key_len..total - 1])
 }
 
 #[cfg(test)]
@@ -285,6 +292,20 @@ mod tests {
             assert!(matches!(error, Bad::Torn | Bad::Blank), "sector {sector}: {error:?}");
         }
         assert_eq!(decode(&file, 8000).unwrap_err(), Bad::Blank);
+    }
+
+    #[test]
+    fn a_write_that_was_cut_off_anywhere_is_torn() {
+        for value in [&b"value"[..], &[0; 40], b""] {
+            let whole = sample(value);
+            let total = decode(&whole, 0).unwrap().total;
+            for len in 0..total {
+                let mut cut = whole[..len].to_vec();
+                cut.resize(whole.len() + 600, 0);
+                let error = decode(&cut, 0).unwrap_err();
+                assert!(matches!(error, Bad::Torn | Bad::Blank), "{len} of {total}: {error:?}");
+            }
+        }
     }
 
     #[test]

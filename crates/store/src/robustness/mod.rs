@@ -1,13 +1,16 @@
 //! Robustness: Kubernetes-shaped traffic on any [`Store`], a record of what was asked, answered and watched, and a model
 //! that says whether such a history is possible.
 //!
-//! Every write carries a number of its own in its value, so that each event can be traced to the attempt it came from.
-//! What this module does not know: how the store is made to crash. That is the caller's.
+//! [`live`] crashes a store on a simulated disk, `crashes` (features `etcd` and `face`) kills processes. Every write carries a number of its own in its value, so that each event can be traced to the attempt it came from.
 
 mod check;
+#[cfg(all(feature = "etcd", feature = "face"))]
+pub mod crashes;
+mod lives;
 mod traffic;
 
 pub use check::{Violation, check};
+pub use lives::{Unsound, World, live};
 pub use traffic::{Dice, Traffic, Watched};
 
 use bytes::Bytes;

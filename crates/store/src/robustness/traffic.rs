@@ -194,7 +194,10 @@ impl Watched {
         let range = KeyRange::prefix(prefix);
         let progress = Some(Duration::from_millis(200));
         let request = WatchRequest { range, start_revision: self.next(), prev_kv: false, progress };
-        let mut watch = store.watch(request).await?;
+        let mut watch = tokio::select! {
+            watch = store.watch(request) => watch?,
+            () = stop.cancelled() => return Ok(()),
+        };
         while until.is_none_or(|until| self.next() <= until) {
             let message = tokio::select! {
                 message = watch.next() => message?,

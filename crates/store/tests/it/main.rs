@@ -2,6 +2,7 @@
 //! programs are not there.
 
 mod cluster;
+mod crashes;
 mod etcd;
 mod etcdctl;
 mod face;
