@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod robustness;
 mod tidy;
 
 use std::process::ExitCode;
@@ -9,6 +10,11 @@ use std::process::ExitCode;
 const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] = &[
     ("bench", "measure: `api`, … (builds in release mode; arguments go on)", bench::run),
     ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
+    (
+        "robustness",
+        "crash the embedded store: --cycles N [--seed N] (builds in release mode; writes docs/robustness-store.md)",
+        robustness::run,
+    ),
     ("tidy", "check the house rules: layers, module docs, file sizes, the crate list", tidy::run),
 ];
 

@@ -22,6 +22,12 @@ enum Command {
     Server(commands::server::Args),
     /// Import, build, list and remove container images
     Image(commands::image::Args),
+    /// Save, restore and check snapshots of the cluster's state
+    Snapshot(commands::snapshot::Args),
+    /// Look at the cluster's state as a whole, or move it to or from an etcd cluster
+    Store(commands::store::Args),
+    /// Serve an embedded store over the etcd v3 API
+    Etcd(commands::etcd::Args),
     /// Run kubectl against this host's cluster
     #[command(disable_help_flag = true)]
     Kubectl(commands::kubectl::Args),
@@ -49,6 +55,9 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => commands::server::run(args),
         Command::Image(args) => commands::image::run(args),
+        Command::Snapshot(args) => commands::snapshot::run(args),
+        Command::Store(args) => commands::store::run(args),
+        Command::Etcd(args) => commands::etcd::run(args),
         Command::Kubectl(args) => commands::kubectl::run(args),
         Command::Completion(args) => commands::completion::run(args, &mut Cli::command()),
     };

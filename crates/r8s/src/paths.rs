@@ -36,6 +36,11 @@ impl Paths {
         self.lib().join("store")
     }
 
+    /// Where a running server lets its store be read (the etcd v3 API, read-only).
+    pub fn store_socket(&self) -> PathBuf {
+        self.run().join("store.sock")
+    }
+
     /// Sockets, and what need not survive a reboot.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/r8s")

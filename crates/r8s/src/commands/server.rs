@@ -54,6 +54,7 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     let (credentials, store) = prepare(&config, &paths).await?;
     println!("kubeconfig {}", kubeconfig.display());
 
+    wiring::apiserver::open_to_readers(&paths, &store, &shutdown)?;
     let api = wiring::apiserver::start(&config, &credentials, store).await?;
     println!("apiserver up after {} ms", started.elapsed().as_millis());
     let serving = {
@@ -99,7 +100,7 @@ async fn prepare(config: &Server, paths: &Paths) -> Result<(Credentials, Arc<dyn
 }
 
 /// SIGTERM and SIGINT begin an orderly stop.
-fn stop_on_signals(shutdown: CancellationToken) -> Result<()> {
+pub fn stop_on_signals(shutdown: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {

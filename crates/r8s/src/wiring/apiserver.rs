@@ -1,12 +1,14 @@
 //! The API server over its store.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Config};
 use store::Store;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Server;
 use crate::credentials::Credentials;
@@ -18,6 +20,18 @@ pub fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
     pki::files::private_dir(&dir)?;
     store::embedded::open(&dir, store::embedded::Options::default())
         .with_context(|| format!("cannot open the store in {}", dir.display()))
+}
+
+/// Lets root on this host read the store while it works: for snapshots, and for looking at it with etcdctl.
+pub fn open_to_readers(paths: &Paths, store: &Arc<dyn Store>, shutdown: &CancellationToken) -> Result<()> {
+    let socket = paths.store_socket();
+    let _ = std::fs::remove_file(&socket);
+    let listener = tokio::net::UnixListener::bind(&socket)
+        .with_context(|| format!("cannot open {}", socket.display()))?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+    let options = store::face::Options { read_only: true, ..Default::default() };
+    tokio::spawn(store::face::serve_unix(listener, store.clone(), options, shutdown.clone()));
+    Ok(())
 }
 
 /// Takes the API's port, before anything else is done that could be in vain.

@@ -76,8 +76,14 @@ async fn run(cycles: u64, seed: u64) -> Result<(), String> {
         "A simulated disk keeps, of what was not synced, any sectors and any first renames; each world is one store with eight\n\
          lives on it, judged as a whole.\n"
     );
-    println!("| worlds | lives | acknowledged writes | lost or phantom | time |\n| --- | --- | --- | --- | --- |");
-    let kinds = [("the process dies", false, false), ("the power fails", true, false), ("the disk fails, too", true, true)];
+    println!(
+        "| worlds | lives | acknowledged writes | lost or phantom | time |\n| --- | --- | --- | --- | --- |"
+    );
+    let kinds = [
+        ("the process dies", false, false),
+        ("the power fails", true, false),
+        ("the disk fails, too", true, true),
+    ];
     for (kind, power_loss, faults) in kinds {
         let start = Instant::now();
         let worlds = (cycles / 8).max(1);

@@ -1,10 +1,12 @@
 //! Requests to whichever member answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -46,6 +48,9 @@ impl Client {
     pub fn new(config: &Config) -> Result<Self> {
         let tls = config.tls();
         let member = |endpoint: &String| {
+            if let Some(path) = endpoint.strip_prefix("unix://") {
+                return Ok(Arc::new(Member { channel: unix(path.into()), version: OnceCell::new() }));
+            }
             let bad =
                 |error: tonic::transport::Error| Error::Other(format!("etcd endpoint {endpoint}: {error:?}"));
             let mut builder = Endpoint::from_shared(endpoint.clone())
@@ -190,6 +195,15 @@ impl Member {
             Err(()) => false,
         }
     }
+}
+
+/// A member on this host, behind a socket file.
+fn unix(path: PathBuf) -> Channel {
+    let connect = move |_: http::Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
+    };
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(connect))
 }
 
 fn grpc(channel: Channel) -> Grpc<Channel> {

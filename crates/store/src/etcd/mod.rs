@@ -24,7 +24,7 @@ use client::{Client, Idempotent};
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `http://host:port` or `https://host:port`, one or more.
+    /// `http://host:port`, `https://host:port` or `unix:///path/to/socket`, one or more.
     pub endpoints: Vec<String>,
     /// PEM of the authorities that sign the members' certificates.
     pub ca: Option<Vec<u8>>,

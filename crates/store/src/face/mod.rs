@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::Grpc;
@@ -37,11 +37,18 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// Watchers that want it hear of progress this often while nothing happens.
     pub progress_interval: Duration,
+    /// Whatever would change the store is refused: for looking at, and saving, a store that another server writes.
+    pub read_only: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: "r8s".into(), client_urls: Vec::new(), progress_interval: Duration::from_secs(600) }
+        Self {
+            name: "r8s".into(),
+            client_urls: Vec::new(),
+            progress_interval: Duration::from_secs(600),
+            read_only: false,
+        }
     }
 }
 
@@ -60,38 +67,62 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let face = Arc::new(Face { store, options, shutdown: shutdown.clone() });
     let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
+    let face = Arc::new(Face { store, options, shutdown: shutdown.clone() });
+    accept(
+        &shutdown,
+        || listener.accept(),
+        move |(stream, _)| {
+            let (face, acceptor) = (face.clone(), acceptor.clone());
+            async move {
+                let _ = stream.set_nodelay(true);
+                match acceptor {
+                    None => face.connection(stream).await,
+                    Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) => face.connection(stream).await,
+                        Err(error) => tracing::debug!(%error, "no TLS connection"),
+                    },
+                }
+            }
+        },
+    )
+    .await;
+    Ok(())
+}
+
+/// The same on a unix socket; who may open it is the file system's to say.
+pub async fn serve_unix(
+    listener: UnixListener,
+    store: Arc<dyn Store>,
+    options: Options,
+    shutdown: CancellationToken,
+) {
+    let face = Arc::new(Face { store, options, shutdown: shutdown.clone() });
+    accept(&shutdown, || listener.accept(), move |(stream, _)| face.clone().connection(stream)).await;
+}
+
+async fn accept<S, A, C>(shutdown: &CancellationToken, accept: impl Fn() -> A, converse: impl Fn(S) -> C)
+where
+    A: Future<Output = std::io::Result<S>>,
+    C: Future<Output = ()> + Send + 'static,
+{
     let connections = tokio_util::task::TaskTracker::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        match accepted {
+            Ok(accepted) => drop(connections.spawn(converse(accepted))),
             // Too many open files, a connection reset in the queue: neither is a reason to end.
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
             }
-        };
-        let _ = stream.set_nodelay(true);
-        let (face, acceptor) = (face.clone(), acceptor.clone());
-        connections.spawn(async move {
-            match acceptor {
-                None => face.connection(stream).await,
-                Some(acceptor) => match acceptor.accept(stream).await {
-                    Ok(stream) => face.connection(stream).await,
-                    Err(error) => tracing::debug!(%error, "no TLS connection"),
-                },
-            }
-        });
+        }
     }
     connections.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), connections.wait()).await;
-    Ok(())
 }
 
 struct Face {
@@ -131,6 +162,17 @@ impl Face {
         else {
             return unimplemented(&path);
         };
+        let reads = matches!(
+            (service, method),
+            ("KV", "Range")
+                | ("Watch", _)
+                | ("Lease", "LeaseTimeToLive" | "LeaseLeases")
+                | ("Cluster" | "Auth", _)
+                | ("Maintenance", "Status" | "Alarm" | "Hash" | "HashKV" | "Snapshot")
+        );
+        if self.options.read_only && !reads {
+            return Status::permission_denied("etcdserver: this endpoint is for reading only").into_http();
+        }
         match (service, method) {
             ("KV", "Range") => unary(request, |m| async move { self.range(m).await }).await,
             ("KV", "Put") => unary(request, |m| async move { self.put(m).await }).await,

@@ -35,7 +35,8 @@ pub struct Report {
 /// The child: serves the directory on a port of its own, says `listening ADDRESS`, and never ends by itself.
 pub async fn serve_child(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     // Small, so that every kind of file work comes by often.
-    let options = Options { segment_size: 128 << 10, checkpoint_every: 64 << 10, retain: None, ..Options::default() };
+    let options =
+        Options { segment_size: 128 << 10, checkpoint_every: 64 << 10, retain: None, ..Options::default() };
     let store = embedded::open(dir, options)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("listening http://{}", listener.local_addr()?);
@@ -133,12 +134,14 @@ async fn epoch(
     let mut dice = Dice::new(seed);
     let data = dir.join("data");
     let traffic = Arc::new(Traffic::default());
-    let watched = ["", "", "/registry/pods/", "/registry/leases/ns-1/"].map(|prefix| Arc::new(Watched::new(prefix, 2)));
+    let watched =
+        ["", "", "/registry/pods/", "/registry/leases/ns-1/"].map(|prefix| Arc::new(Watched::new(prefix, 2)));
     for cycle in 0..cycles {
         let failpoint = (dice.roll(2) == 0).then(|| {
             let name = FAILPOINTS[dice.roll(FAILPOINTS.len() as u64) as usize];
             // The rare ones come by a few times in a life, the others at every batch.
-            let rare = name.starts_with("roll") || name.starts_with("checkpoint") || name.starts_with("clean");
+            let rare =
+                name.starts_with("roll") || name.starts_with("checkpoint") || name.starts_with("clean");
             (name, 1 + dice.roll(if rare { 2 } else { 80 }))
         });
         let armed = failpoint.map(|(name, count)| format!("{name}:{count}"));
