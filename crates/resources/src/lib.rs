@@ -20,11 +20,13 @@ mod registry;
 mod signer;
 mod strategy;
 
+mod apiregistration;
 mod apps;
 mod batch;
 mod coordination;
 mod core;
 mod discovery;
+mod flowcontrol;
 mod networking;
 mod node;
 mod policy;

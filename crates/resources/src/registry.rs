@@ -3,6 +3,7 @@
 use crate::Strategy;
 
 pub(crate) static STRATEGIES: &[&Strategy] = &[
+    &crate::apiregistration::apiservice::STRATEGY,
     &crate::apps::controllerrevision::STRATEGY,
     &crate::apps::daemonset::STRATEGY,
     &crate::apps::deployment::STRATEGY,
@@ -30,6 +31,8 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::core::service::STRATEGY,
     &crate::core::serviceaccount::STRATEGY,
     &crate::discovery::endpointslice::STRATEGY,
+    &crate::flowcontrol::flowschema::STRATEGY,
+    &crate::flowcontrol::prioritylevelconfiguration::STRATEGY,
     &crate::networking::ingress::STRATEGY,
     &crate::networking::ingressclass::STRATEGY,
     &crate::networking::ipaddress::STRATEGY,

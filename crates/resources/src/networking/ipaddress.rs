@@ -5,7 +5,7 @@ use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
 use crate::check::Errors;
-use crate::columns::{CREATED, NAME, age, name};
+use crate::columns::{NAME, age, name};
 use crate::gostruct::{Field, Zero, show};
 use crate::strategy::no_conditions;
 use crate::{Column, Columns, Strategy, check, names, objectmeta};
