@@ -14,10 +14,13 @@ mod garbage;
 mod manager;
 mod namespace;
 mod nodeipam;
+mod nodelifecycle;
+mod podgc;
 mod replicaset;
 mod rootca;
 mod serviceaccount;
 mod table;
+mod tainteviction;
 
 pub use manager::{Config, Error, run};
 pub use table::{Controller, TABLE};

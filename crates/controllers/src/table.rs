@@ -25,4 +25,7 @@ pub const TABLE: &[Controller] = &[
     crate::endpointslice::CONTROLLER,
     crate::garbage::CONTROLLER,
     crate::namespace::CONTROLLER,
+    crate::nodelifecycle::CONTROLLER,
+    crate::tainteviction::CONTROLLER,
+    crate::podgc::CONTROLLER,
 ];

@@ -18,6 +18,14 @@ pub fn pod_controller(pod: &Pod) -> Vec<String> {
     }
 }
 
+/// The index of pods by their node; those without one are not in it.
+pub const BY_NODE: &str = "node";
+
+pub fn pod_node(pod: &Pod) -> Vec<String> {
+    let node = node_name(pod);
+    if node.is_empty() { Vec::new() } else { vec![node.to_owned()] }
+}
+
 /// Where [`BY_CONTROLLER`] has a namespace's pods without controller.
 pub fn orphans(namespace: &str) -> String {
     format!("orphan/{namespace}")

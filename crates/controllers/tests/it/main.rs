@@ -3,6 +3,7 @@
 mod deployment;
 mod garbage;
 mod namespace;
+mod node;
 mod scheduling;
 mod service;
 mod world;

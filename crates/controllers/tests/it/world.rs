@@ -88,9 +88,6 @@ impl World {
                 "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         }});
         api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        // What the API server taints a new node with, the node lifecycle controller takes off; here the test does.
-        let untainted = json!({"spec": {"taints": null}});
-        api.patch(name, &PatchParams::default(), &Patch::Merge(untainted)).await.unwrap();
     }
 
     /// Bound pods run and are ready at once, unless their image is `never-ready`; deleted ones go at once.
