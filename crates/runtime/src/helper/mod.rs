@@ -7,6 +7,7 @@
 mod command;
 mod complaints;
 mod enter;
+mod foreign;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -34,6 +35,9 @@ pub fn helper_main(args: impl IntoIterator<Item = OsString>) -> i32 {
     let complaints = complaints::catch();
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["create", root, id, bundle, console] => create(Path::new(root), id, Path::new(bundle), console),
+        ["create-with", runtime, root, id, bundle, console] => {
+            foreign::create(runtime, root, id, bundle, console)
+        }
         ["exec", _, _, process, console] => enter::enter(Path::new(process), console),
         _ => Err("usage: runtime-create create|exec ROOT ID BUNDLE|PROCESS CONSOLE".to_owned()),
     };

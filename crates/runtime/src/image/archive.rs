@@ -41,6 +41,7 @@ pub fn import(
     path: &Path,
     name: Option<&Reference>,
 ) -> Result<Vec<Imported>, ImageError> {
+    let _adding = store.adding();
     let source = Source::open(store, path)?;
     let imported = match source.document::<Document>("index.json") {
         Ok(index) => from_layout(store, &source, &index, name)?,

@@ -18,6 +18,7 @@ pub fn from_folder(
     run: RunConfig,
 ) -> Result<String, ImageError> {
     let failed = |error| ImageError::io(format!("read {}", folder.display()))(error);
+    let _adding = store.adding();
     let path = store.temporary();
     let file = File::options().create_new(true).read(true).write(true).open(&path).map_err(failed)?;
     // Unlinked at once: it lives as long as it is open.

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,10 @@ pub struct ImageStore {
     /// Layers that containers stand on, with how many.
     held: Mutex<HashMap<String, usize>>,
     next_temporary: std::sync::atomic::AtomicU64,
+    /// Read while layers are added that no image has yet; written while unused ones are removed.
+    adding: RwLock<()>,
+    /// Someone knows which layers are held, so the others may be removed.
+    collecting: AtomicBool,
 }
 
 impl ImageStore {
@@ -119,6 +124,8 @@ impl ImageStore {
             index: Mutex::new(index),
             held: Mutex::default(),
             next_temporary: Default::default(),
+            adding: RwLock::new(()),
+            collecting: AtomicBool::new(false),
         };
         Ok(store)
     }
@@ -318,8 +325,24 @@ impl ImageStore {
         }
     }
 
-    /// Removes layers that no image has and no container stands on. Call when nothing is being pulled.
+    /// From now on layers that nothing needs are removed: the caller has told by [`ImageStore::hold`] what
+    /// all containers stand on. A store opened beside (by a command) never removes layers.
+    pub fn start_collecting(&self) -> Result<(), ImageError> {
+        self.collecting.store(true, Ordering::Relaxed);
+        self.collect()
+    }
+
+    /// While this is held no layer is removed.
+    pub(super) fn adding(&self) -> RwLockReadGuard<'_, ()> {
+        self.adding.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Removes layers that no image has and no container stands on; later, if something is being added.
     pub fn collect(&self) -> Result<(), ImageError> {
+        let Ok(_alone) = self.adding.try_write() else { return Ok(()) };
+        if !self.collecting.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let mut index = self.index();
         let used: BTreeSet<&String> = index.images.values().flat_map(|record| &record.chain).collect();

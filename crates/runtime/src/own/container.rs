@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -177,7 +178,8 @@ impl Inner {
             image_mounts: &image_mounts,
         })
         .map_err(Error::invalid)?;
-        let (oci, confinement) = confine(oci, &security)?;
+        let foreign = self.config.oci_runtimes.contains_key(&sandbox.handler);
+        let (oci, confinement) = confine(oci, &security, foreign)?;
         if let Some(confinement) = confinement {
             let path = container.run.join(confine::FILE);
             let bytes =
@@ -319,7 +321,12 @@ impl Inner {
         }
         let console =
             if config.tty { sandbox.run.join(format!("{}.console", container.id)) } else { PathBuf::new() };
-        let argv = self.helper_command("create", &container.id, &container.run, &console);
+        let mut argv = self.helper_command("create", &container.id, &container.run, &console);
+        if let Some(program) = self.config.oci_runtimes.get(&sandbox.handler) {
+            let at = self.helper.len();
+            "create-with".clone_into(&mut argv[at]);
+            argv.insert(at + 1, program.to_string_lossy().into_owned());
+        }
         let pid = self.shim(&sandbox.id).run(&container.id, true, &log_path, &flags, &argv, &[]).await;
         pid.map_err(|error| chain(&error))
     }
@@ -367,6 +374,14 @@ impl Inner {
     /// Whatever is left running of an ended container, its cgroup, libcontainer's directory.
     async fn clean_oci(&self, container: &Container) {
         self.kill_cgroup(container).await;
+        let handler =
+            self.sandbox(&container.sandbox_id).map(|sandbox| sandbox.handler.clone()).unwrap_or_default();
+        if let Some(program) = self.config.oci_runtimes.get(&handler) {
+            let mut command = tokio::process::Command::new(program);
+            command.arg("--root").arg(self.oci_root()).args(["delete", "--force", &container.id]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let _ = command.status().await;
+        }
         let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
         warn_on_error(remove_cgroup(&cgroup).await, "remove a container's cgroup");
         warn_on_error(remove_dir(&self.oci_root().join(&container.id)), "remove a container's state");
@@ -559,6 +574,7 @@ impl Inner {
 fn confine(
     mut oci: serde_json::Value,
     security: &v1::LinuxContainerSecurityContext,
+    foreign: bool,
 ) -> cri::Result<(serde_json::Value, Option<Confinement>)> {
     use v1::security_profile::ProfileType;
     let Some(profile) = security.seccomp.as_ref().filter(|_| !security.privileged) else {
@@ -577,6 +593,18 @@ fn confine(
         }
     };
     let filter = program.map_err(Error::invalid)?.to_bytes();
+    if foreign {
+        // An OCI runtime loads the filter itself; what is put in by exec is ours to confine.
+        oci["linux"]["seccomp"] = match profile.profile_type() {
+            ProfileType::RuntimeDefault => seccomp::default_as_oci(&capabilities),
+            _ => {
+                let path = profile.localhost_ref.strip_prefix("localhost/").unwrap_or(&profile.localhost_ref);
+                let text = std::fs::read(path).map_err(|error| Error::unknown(error.to_string()))?;
+                serde_json::from_slice(&text).map_err(|error| Error::invalid(error.to_string()))?
+            }
+        };
+        return Ok((oci, Some(Confinement { filter, capabilities: None })));
+    }
     if security.no_new_privs {
         return Ok((oci, Some(Confinement { filter, capabilities: None })));
     }

@@ -1,6 +1,6 @@
 //! Opening the runtime, finding what was left running, and following the pods' shims.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub struct Config {
     pub network: Option<Arc<dyn PodNetwork>>,
     /// Where images are pulled from.
     pub registries: Registries,
+    /// OCI command-line runtimes (runc, crun) by runtime handler name.
+    pub oci_runtimes: BTreeMap<String, PathBuf>,
     /// Images are synced to disk before they count. Off only for tests.
     pub durable_images: bool,
 }
@@ -42,6 +44,7 @@ impl Config {
             helper: vec![binary, "runtime-create".to_owned()],
             network: None,
             registries: Registries::default(),
+            oci_runtimes: BTreeMap::new(),
             durable_images: true,
         })
     }
@@ -238,7 +241,7 @@ impl Inner {
         for sandbox in adopted {
             self.adopt_sandbox(&sandbox).await;
         }
-        if let Err(error) = self.images.collect() {
+        if let Err(error) = self.images.start_collecting() {
             tracing::warn!(error = %error, "removing unused layers");
         }
     }

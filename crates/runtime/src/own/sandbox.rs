@@ -24,7 +24,7 @@ impl Inner {
     ) -> cri::Result<String> {
         let metadata =
             config.metadata.clone().ok_or_else(|| Error::invalid("sandbox config must include metadata"))?;
-        if !handler.is_empty() && handler != "r8s" {
+        if !handler.is_empty() && handler != "r8s" && !self.config.oci_runtimes.contains_key(&handler) {
             return Err(Error::unknown(format!("no runtime for {handler:?} is configured")));
         }
         let id = new_id()?;

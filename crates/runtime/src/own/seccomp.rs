@@ -6,6 +6,7 @@
 
 use kernel::seccomp::{Action, Compare, Condition, Program, Rule, number};
 use serde::Deserialize;
+use serde_json::json;
 
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -88,6 +89,31 @@ pub fn default_profile(capabilities: &[String]) -> Result<Program, String> {
     }
     Program::compile(&rules, Action::Errno(EPERM))
         .ok_or_else(|| "the default seccomp profile is too long".to_owned())
+}
+
+/// The default profile as an OCI runtime wants it in `config.json`.
+pub fn default_as_oci(capabilities: &[String]) -> serde_json::Value {
+    let has = |name: &str| capabilities.iter().any(|have| have == name);
+    let mut names: Vec<&str> = ORDINARY.split_whitespace().collect();
+    for (capability, calls) in BY_CAPABILITY {
+        if has(capability) {
+            names.extend(calls.split_whitespace());
+        }
+    }
+    let allow = |name: &str, op: &str, value: u64, two: u64| {
+        let argument = json!({ "index": 0, "value": value, "valueTwo": two, "op": op });
+        json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": [argument] })
+    };
+    let mut calls = vec![json!({ "names": names, "action": "SCMP_ACT_ALLOW" })];
+    calls.push(allow("socket", "SCMP_CMP_NE", 40, 0));
+    calls.extend(
+        [0, 8, 0x20000, 0x20008, 0xffff_ffff].map(|persona| allow("personality", "SCMP_CMP_EQ", persona, 0)),
+    );
+    if !has("CAP_SYS_ADMIN") {
+        calls.push(allow("clone", "SCMP_CMP_MASKED_EQ", NAMESPACE_FLAGS, 0));
+        calls.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
+    }
+    json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": EPERM, "syscalls": calls })
 }
 
 fn rule(name: &str, conditions: Vec<Condition>, action: Action) -> Option<Rule> {

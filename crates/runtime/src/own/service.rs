@@ -39,7 +39,8 @@ impl RuntimeService for Runtime {
                 None => None,
             };
             let features =
-                v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+                v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: true };
+            let others = self.0.config.oci_runtimes.keys().map(String::as_str);
             let handler = |name: &str| v1::RuntimeHandler { name: name.to_owned(), features: Some(features) };
             Ok(v1::StatusResponse {
                 status: Some(v1::RuntimeStatus {
@@ -49,7 +50,7 @@ impl RuntimeService for Runtime {
                     ],
                 }),
                 info: BTreeMap::new(),
-                runtime_handlers: vec![handler(""), handler(RUNTIME_NAME)],
+                runtime_handlers: ["", RUNTIME_NAME].into_iter().chain(others).map(handler).collect(),
                 features: Some(v1::RuntimeFeatures {
                     supplemental_groups_policy: true,
                     user_namespaces_host_network: false,

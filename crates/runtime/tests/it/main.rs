@@ -3,6 +3,7 @@
 
 mod cri_socket;
 mod figures;
+mod foreign;
 mod life;
 mod limits;
 mod pulls;

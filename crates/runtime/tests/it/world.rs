@@ -40,8 +40,16 @@ pub fn config(dir: &Path) -> Config {
         helper: vec![env!("CARGO_BIN_EXE_runtime-helper").to_owned()],
         network: None,
         registries: Default::default(),
+        oci_runtimes: oci_runtimes(),
         durable_images: false,
     }
+}
+
+/// What is installed of the OCI command-line runtimes.
+pub fn oci_runtimes() -> BTreeMap<String, PathBuf> {
+    let places = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"];
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    found.map(|path| ("runc".to_owned(), path)).into_iter().collect()
 }
 
 impl World {
