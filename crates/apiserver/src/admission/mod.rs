@@ -5,7 +5,9 @@ mod lifecycle;
 mod limits;
 mod network;
 mod nodes;
+mod podsecurity;
 mod priority;
+mod quota;
 mod runtimeclass;
 mod serviceaccount;
 mod storage;
@@ -97,6 +99,7 @@ static PLUGINS: &[&Plugin] = &[
     &serviceaccount::PLUGIN,
     &nodes::RESTRICTION,
     &nodes::TAINTS,
+    &podsecurity::PLUGIN,
     &priority::PLUGIN,
     &tolerations::PLUGIN,
     &storage::DEFAULT_CLASS,
@@ -106,6 +109,7 @@ static PLUGINS: &[&Plugin] = &[
     &certificates::SIGNING,
     &certificates::SUBJECT,
     &network::DEFAULT_CLASS,
+    &quota::PLUGIN,
 ];
 
 fn enabled(call: &Call) -> impl Iterator<Item = &'static Plugin> + use<> {

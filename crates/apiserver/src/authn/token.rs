@@ -48,6 +48,28 @@ pub async fn review(core: &Arc<Core>, token: &str, audiences: &[String]) -> Opti
     (user.name == claims.text("sub")).then_some((user, common))
 }
 
+/// What a review says of a token that does not hold.
+pub fn why_not(core: &Core, token: &str, audiences: &[String]) -> String {
+    let plain = "invalid bearer token".to_owned();
+    let Some(claims) = core.authn.verifier.verify(token) else { return plain };
+    let theirs: Vec<String> = match claims.at("aud") {
+        Value::String(one) => vec![one.clone()],
+        other => {
+            other.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+    };
+    if audiences.iter().any(|a| theirs.contains(a)) {
+        return format!("[{plain}, service account token has been invalidated]");
+    }
+    let list =
+        |items: &[String]| items.iter().map(|i| machinery::field::go_quote(i)).collect::<Vec<_>>().join(" ");
+    format!(
+        "[{plain}, token audiences [{}] is invalid for the target audiences [{}]]",
+        list(&theirs),
+        list(audiences)
+    )
+}
+
 fn find(core: &Core, resource: &str, key: &str) -> Option<Value> {
     let resource = core.kinds.now().find("", "v1", resource)?;
     Some(resource.home.as_ref()?.cache.get(key)?.parse())

@@ -168,6 +168,25 @@ impl ScaleFields {
     }
 }
 
+/// The same for a body of another kind than the call's resource (a TokenRequest).
+pub fn managed_review(call: &Call, gvk: &GroupVersionKind, object: &mut Value, manager: &str) {
+    let mut nothing = machinery::json!({"kind": gvk.kind, "apiVersion": gvk.api_version()});
+    super::normalize(gvk, &mut nothing);
+    super::normalize(gvk, object);
+    let now = fields::timestamp(call.now);
+    let filters = BTreeMap::new();
+    let fields = FieldManager {
+        typed: schema::of_kind(gvk).map_or(Typed::Deduced, Typed::Schema),
+        gvk,
+        subresource: &call.info.subresource,
+        filters: &filters,
+        convert: &OneVersion,
+        now: &now,
+    };
+    let new = std::mem::take(object);
+    *object = fields.update(&nothing, new, manager);
+}
+
 /// Records what a create (no live object) or update changed.
 pub fn managed_update(call: &Call, live: Option<&Value>, object: &mut Value, manager: &str) {
     let nothing = empty(call);

@@ -7,7 +7,7 @@ mod patch;
 mod stored;
 
 pub use decode::{check_merged, check_patched, decode_apply, decode_options, decode_request};
-pub use managed::{ScaleFields, keep_times, managed_apply, managed_update};
+pub use managed::{ScaleFields, keep_times, managed_apply, managed_review, managed_update};
 pub use patch::{Patch, patch_as};
 pub use stored::{convert, decode_stored, encode_stored};
 

@@ -67,14 +67,11 @@ pub fn root(core: &Core) -> Answer {
         "/api".into(),
         "/apis".into(),
         "/apis/".into(),
-        "/healthz".into(),
-        "/livez".into(),
         "/metrics".into(),
         "/openapi/v2".into(),
         "/openapi/v3".into(),
         "/openapi/v3/".into(),
         "/openid/v1/jwks".into(),
-        "/readyz".into(),
         "/version".into(),
     ];
     for group in &map.groups {
@@ -85,6 +82,8 @@ pub fn root(core: &Core) -> Answer {
             paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
         }
     }
+    paths.extend(["/flagz", "/metrics/slis", "/statusz"].map(str::to_owned));
+    paths.extend(crate::front::health::paths(core));
     paths.sort();
     respond::bytes(200, "application/json", respond::json(&json!({"paths": paths}), true))
 }

@@ -1,6 +1,6 @@
 //! `/openapi/v2` and `/openapi/v3`: the published descriptions, made when asked for.
 
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue};
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue, VARY};
 use machinery::{Status, Value, json};
 
 use crate::front::Query;
@@ -15,8 +15,12 @@ pub fn answer(
 ) -> Result<Answer, Status> {
     let _ = head;
     match parts {
-        [_, "v2"] => Ok(respond::bytes(200, "application/json", machinery::openapi::v2())),
-        [_, "v3"] => Ok(index(core)),
+        [_, "v2"] => {
+            let mut answer = respond::bytes(200, "application/json", machinery::openapi::v2());
+            answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+            Ok(answer)
+        }
+        [_, "v3"] | [_, "v3", ""] => Ok(index(core)),
         [_, "v3", rest @ ..] => Ok(document(core, &rest.join("/"), query)),
         _ => Ok(respond::not_found_text()),
     }
@@ -49,7 +53,11 @@ fn index(core: &Core) -> Answer {
         let url = format!("/openapi/v3/{path}?hash={hash}");
         paths.insert(path, json!({"serverRelativeURL": url}));
     }
-    respond::bytes(200, "application/json", respond::json(&json!({"paths": Value::Object(paths)}), false))
+    respond::bytes(
+        200,
+        "text/plain; charset=utf-8",
+        respond::json(&json!({"paths": Value::Object(paths)}), false),
+    )
 }
 
 fn document(core: &Core, path: &str, query: &Query) -> Answer {
@@ -61,6 +69,7 @@ fn document(core: &Core, path: &str, query: &Query) -> Answer {
     if let Ok(value) = HeaderValue::from_str(&etag) {
         answer.headers_mut().insert(ETAG, value);
     }
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if query.get("hash").is_some() {
         answer
             .headers_mut()

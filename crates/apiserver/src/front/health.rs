@@ -18,10 +18,10 @@ const HOOKS: &[&str] = &[
     "crd-informer-synced",
     "start-system-namespaces-controller",
     "peer-endpoint-reconciler-controller",
-    "unknown-version-proxy-filter",
     "start-cluster-authentication-info-controller",
     "start-kube-apiserver-identity-lease-controller",
     "start-kube-apiserver-identity-lease-garbage-collector",
+    "storage-readiness",
     "start-legacy-token-tracking-controller",
     "start-service-ip-repair-controllers",
     "rbac/bootstrap-roles",
@@ -34,6 +34,7 @@ const HOOKS: &[&str] = &[
     "apiservice-status-local-available-controller",
     "apiservice-status-remote-available-controller",
     "apiservice-registration-controller",
+    "apiservice-wait-for-first-sync",
     "apiservice-discovery-controller",
     "kube-apiserver-autoregistration",
     "autoregister-completion",
@@ -53,10 +54,6 @@ fn checks(core: &Core, endpoint: &str) -> Vec<Check> {
         _ => names.extend(["loopback-serving-certificate".into(), "etcd".into()]),
     }
     for hook in HOOKS {
-        // a peer proxy is made only with its feature gate
-        if matches!(*hook, "peer-endpoint-reconciler-controller" | "unknown-version-proxy-filter") {
-            continue;
-        }
         let full = if *hook == "autoregister-completion" {
             (*hook).to_owned()
         } else {
@@ -80,6 +77,16 @@ fn checks(core: &Core, endpoint: &str) -> Vec<Check> {
             Check { problem: bad.then(|| "not finished".to_owned()), name }
         })
         .collect()
+}
+
+/// The paths of all checks.
+pub fn paths(core: &Core) -> Vec<String> {
+    let mut out = Vec::new();
+    for endpoint in ["healthz", "livez", "readyz"] {
+        out.push(format!("/{endpoint}"));
+        out.extend(checks(core, endpoint).into_iter().map(|c| format!("/{endpoint}/{}", c.name)));
+    }
+    out
 }
 
 /// `parts`: the path's segments, the first being the endpoint.

@@ -8,7 +8,7 @@ use crate::authz::{self, Attributes};
 use crate::front::Incoming;
 use crate::front::respond::{Answer, generic};
 use crate::registry::options::write_options;
-use crate::registry::{Call, decode_body, object_answer, read_body};
+use crate::registry::{Call, decode_body, fields, object_answer, read_body};
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = write_options(call, "CreateOptions", false)?;
@@ -18,7 +18,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     if !review.at("metadata").is_object() {
         review.set("metadata", json!({}));
     }
-    call.core.fresh().await?;
+    fields::on_write(call, None, &mut review, &options.manager);
     match call.resource.name.as_str() {
         "selfsubjectreviews" => review.set("status", json!({"userInfo": call.user.info()})),
         "tokenreviews" => review_token(call, &mut review).await?,

@@ -18,6 +18,13 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let want = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode_body(call, &body, &want, options.strictness)?;
     let account = current(call).await?.parse();
+    let name = meta::name(&request);
+    if !name.is_empty() && name != call.name() {
+        let at = Path::new("metadata").child("name");
+        let error = Error::invalid(&at, name, "must match the service account name if specified");
+        let about = GroupKind { group: "authentication.k8s.io".to_owned(), kind: "TokenRequest".to_owned() };
+        return Err(Status::invalid(&about, call.name(), &[error]));
+    }
     let spec = request.child("spec");
     if spec.list("audiences").is_empty() {
         spec.set("audiences", json!(call.core.config.api_audiences()));
@@ -27,6 +34,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     check(call, seconds)?;
     let reference = spec.at("boundObjectRef").clone();
     let audiences = spec.list("audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    crate::codec::managed_review(call, &want, &mut request, &options.manager);
     let (bound, node) = bound(call, &reference)?;
     let wish = Wish { namespace: &call.namespace, account: &account, bound, node, audiences, seconds };
     let (token, until) =
@@ -90,7 +98,7 @@ fn bound(call: &Call, reference: &Value) -> Result<(Option<(&'static str, Value)
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict(&gr, name, &why));
+        return Err(Status::conflict(&GroupResource::new("", kind), name, &why));
     }
     let node_name = object.at("spec").text("nodeName");
     let node = (kind == "Pod" && !node_name.is_empty()).then(|| {
