@@ -65,7 +65,7 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     wiring::controllers::start(&api, &config, &credentials, &mut supervisor);
     wiring::scheduler::start(&api, &config, &mut supervisor);
     let node = wiring::node::open(&config, &paths, shutdown.clone()).await?;
-    wiring::node::start_kubelet(&api, &config, &paths, node.runtime, &mut supervisor);
+    wiring::node::start_kubelet(&api, &config, &paths, &credentials, node.runtime, &mut supervisor)?;
     wiring::proxy::start(&api, &config, &mut supervisor)?;
     let up = async {
         let gateways = wiring::node::connect_pods(&api, &config, &node.network, &shutdown).await?;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::identity;
 use crate::config::Server;
 use crate::control;
+use crate::credentials::Credentials;
 use crate::paths::Paths;
 use crate::supervise::Supervisor;
 
@@ -48,13 +49,24 @@ pub async fn open(config: &Server, paths: &Paths, shutdown: CancellationToken) -
     Ok(NodeParts { network, runtime: Arc::new(runtime) })
 }
 
+/// Where upstream's kubelet serves its API.
+const KUBELET_PORT: u16 = 10250;
+
 pub fn start_kubelet(
     api: &ApiServer,
     config: &Server,
     paths: &Paths,
+    credentials: &Credentials,
     runtime: Arc<dyn Cri>,
     supervisor: &mut Supervisor,
-) {
+) -> Result<()> {
+    let serving = credentials.kubelet_server(&config.node_name, &[config.node_ip])?;
+    let server = kubelet::Server::from_pem(
+        (std::net::Ipv4Addr::UNSPECIFIED, KUBELET_PORT).into(),
+        &serving.certificate_pem,
+        &serving.key_pem,
+        credentials.authority.certificate_pem(),
+    )?;
     let settings = kubelet::Config {
         node_ips: vec![config.node_ip],
         log_root: paths.pod_logs(),
@@ -63,6 +75,7 @@ pub fn start_kubelet(
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         cgroup_root: paths.cgroup_root(),
+        server: Some(server),
         ..kubelet::Config::new(config.node_name.clone(), paths.lib().join("kubelet"))
     };
     let api = api.clone();
@@ -70,6 +83,7 @@ pub fn start_kubelet(
         let client = identity::client(&api, identity::kubelet(&settings.node_name), "kubelet");
         kubelet::run(settings.clone(), client, runtime.clone(), ready, shutdown)
     });
+    Ok(())
 }
 
 /// Waits until the node has been given its pod addresses, and sets the pod network up with them. Answers the
