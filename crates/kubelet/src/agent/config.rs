@@ -38,6 +38,8 @@ pub struct Config {
     pub reserved: ResourceList,
     /// The cgroup above `kubepods`; empty for the hierarchy's root.
     pub cgroup_root: String,
+    /// Make cgroups for classes and pods. Needs root.
+    pub manage_cgroups: bool,
     pub lease_duration: Duration,
     /// How often an unchanged node status is reported.
     pub status_report: Duration,
@@ -98,6 +100,7 @@ impl Config {
             max_pods: 110,
             reserved: ResourceList::new(),
             cgroup_root: String::new(),
+            manage_cgroups: true,
             lease_duration: Duration::from_secs(40),
             status_report: Duration::from_secs(300),
             status_update: Duration::from_secs(60),

@@ -3,13 +3,13 @@
 use client::{Key, Source, Store};
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::v1;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::pod_worker::{PodUpdate, Worker};
-use super::{Agent, Wanted, runtime_events};
+use super::{Agent, Wanted, runtime_events, static_pods};
 use crate::cri::pod_of_labels;
 use crate::pod::PodExt;
 use crate::status::is_terminal;
@@ -49,6 +49,9 @@ impl PodEntry {
     pub fn statuses(&self) -> watch::Receiver<Wanted> {
         self.statuses.clone()
     }
+    pub fn is_ending(&self) -> bool {
+        self.updates.borrow().ending.is_some()
+    }
     pub fn is_removed(&self) -> bool {
         self.updates.borrow().removed
     }
@@ -73,7 +76,20 @@ pub(super) async fn run(agent: Arc<Agent>, ready: oneshot::Sender<()>) {
     let subscription = store.on_change(move |change| {
         let _ = changes.send(change.key.clone());
     });
-    let mut dispatcher = Dispatcher { agent: agent.clone(), store: store.clone(), workers: JoinSet::new() };
+    let mut dispatcher = Dispatcher {
+        agent: agent.clone(),
+        store: store.clone(),
+        workers: JoinSet::new(),
+        statics: HashMap::new(),
+    };
+    // Kept open without a directory, so that waiting on it waits.
+    let (found, mut manifests) = mpsc::channel(1);
+    if let Some(dir) = agent.config.static_pods.clone() {
+        tokio::spawn(static_pods::watch(agent.clone(), dir, found.clone()));
+        if let Some(pods) = manifests.recv().await {
+            dispatcher.manifests(pods);
+        }
+    }
 
     tokio::select! {
         () = agent.shutdown.cancelled() => return,
@@ -90,6 +106,7 @@ pub(super) async fn run(agent: Arc<Agent>, ready: oneshot::Sender<()>) {
         tokio::select! {
             () = agent.shutdown.cancelled() => break,
             Some(key) = changed.recv() => dispatcher.reconcile(&key),
+            Some(pods) = manifests.recv() => dispatcher.manifests(pods),
             Some(ended) = dispatcher.workers.join_next(), if !dispatcher.workers.is_empty() => {
                 match ended {
                     Ok(uid) => dispatcher.ended(&uid),
@@ -108,12 +125,27 @@ struct Dispatcher {
     agent: Arc<Agent>,
     store: Store<Pod>,
     workers: JoinSet<String>,
+    /// Static pods by name, as their manifests are now.
+    statics: HashMap<Key, Arc<Pod>>,
 }
 
 impl Dispatcher {
     /// Brings the workers of one name in line with the store.
     fn reconcile(&mut self, key: &Key) {
-        let found = self.store.get(key).filter(|p| !p.is_mirror());
+        let stored = self.store.get(key);
+        let mirror = stored.clone().filter(|p| p.is_mirror());
+        if let Some(pod) = self.statics.get(key).cloned() {
+            let mirrored = static_pods::mirror(self.agent.clone(), pod.clone(), mirror.clone());
+            tokio::spawn(mirrored);
+            self.update_static(pod, mirror);
+            return;
+        }
+        if let Some(mirror) = mirror {
+            // What it showed is gone.
+            let agent = self.agent.clone();
+            tokio::spawn(async move { static_pods::delete(&agent, &mirror).await });
+        }
+        let found = stored.filter(|p| !p.is_mirror());
         let uid = found.as_ref().map(|p| p.uid().to_owned());
         {
             let entries = self.agent.entries();
@@ -129,6 +161,43 @@ impl Dispatcher {
         }
         if let Some(pod) = found {
             self.update(pod, None);
+        }
+    }
+
+    /// Takes in all manifests there are now.
+    fn manifests(&mut self, pods: Vec<Arc<Pod>>) {
+        let new: HashMap<Key, Arc<Pod>> =
+            pods.into_iter().map(|p| (Key::new(p.namespace(), p.name()), p)).collect();
+        let old = std::mem::take(&mut self.statics);
+        for (key, pod) in &old {
+            if new.get(key).is_none_or(|n| n.uid() != pod.uid())
+                && let Some(entry) = self.agent.entries().get(pod.uid())
+            {
+                entry.updates.send_modify(|u| u.removed = true);
+            }
+        }
+        let keys: HashSet<Key> = old.keys().chain(new.keys()).cloned().collect();
+        // A manifest that is as it was keeps the time it was first seen.
+        self.statics = new
+            .into_iter()
+            .map(|(key, pod)| {
+                let same = old.get(&key).filter(|o| o.uid() == pod.uid()).cloned();
+                (key, same.unwrap_or(pod))
+            })
+            .collect();
+        for key in keys {
+            self.reconcile(&key);
+        }
+    }
+
+    /// A changed manifest waits until the pod it replaces is gone.
+    fn update_static(&mut self, pod: Arc<Pod>, mirror: Option<Arc<Pod>>) {
+        let waits =
+            self.agent.entries().iter().any(|(uid, e)| {
+                *uid != pod.uid() && e.is(pod.namespace(), pod.name()) && e.pod().is_static()
+            });
+        if !waits {
+            self.update(pod, mirror);
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) async fn run(agent: Arc<Agent>) {
     let period = agent.config.lease_duration / 4;
     let mut held: Option<Lease> = None;
     let mut retry = RETRY;
+    let mut housekeeping = super::housekeeping::Housekeeping::default();
     loop {
         let wait = match renew(&agent, &api, held.take()).await {
             Ok(lease) => {
@@ -34,6 +35,7 @@ pub(super) async fn run(agent: Arc<Agent>) {
                 retry
             }
         };
+        housekeeping.run(&agent).await;
         tokio::select! {
             () = agent.shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}

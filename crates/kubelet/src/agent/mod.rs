@@ -2,9 +2,11 @@
 
 mod act;
 mod admit;
+mod cgroups;
 mod claims;
 mod config;
 mod dispatch;
+mod housekeeping;
 mod images;
 mod kill;
 mod lease;
@@ -15,6 +17,7 @@ mod observe;
 mod pod_worker;
 mod probes;
 mod runtime_events;
+mod static_pods;
 mod status_writer;
 mod tokens;
 mod trust;
@@ -66,6 +69,7 @@ pub(crate) struct Agent {
     pub node: Store<Node>,
     pub objects: Objects,
     pub images: Images,
+    pub cgroups: cgroups::Cgroups,
     pub pods: Mutex<HashMap<String, PodEntry>>,
     /// Of the node's own API; 0 for none.
     pub port: u16,
@@ -173,6 +177,7 @@ async fn start(
         node: informers.watch::<Node>(Source::of::<Node>().fields(own)),
         objects: Objects::new(informers.clone()),
         images: Images::new(runtime.clone(), recorder.clone()),
+        cgroups: cgroups::Cgroups::open(config.manage_cgroups, &facts),
         pods: Mutex::default(),
         port,
         node_wake: tokio::sync::Notify::new(),

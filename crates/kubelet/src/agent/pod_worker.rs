@@ -74,6 +74,8 @@ pub(crate) struct Worker {
     probes: PodProbes,
     mounts: Backoff,
     admitted: bool,
+    /// The resources the cgroup was made for.
+    cgroup_for: Option<String>,
     ips: Vec<String>,
 }
 
@@ -95,6 +97,7 @@ impl Worker {
             mounts: Backoff::new(MOUNT_BACKOFF.0, MOUNT_BACKOFF.1),
             // One that was running before is not judged again.
             admitted: pod.status.as_ref().is_some_and(|s| s.start_time.is_some()),
+            cgroup_for: None,
             ips: vec![],
             agent,
             pod,
@@ -288,6 +291,9 @@ impl Worker {
         let (agent, pod) = (self.agent.clone(), self.pod.clone());
         self.probes.adjust(&agent, &pod, &seen, false);
 
+        if let Err(at) = self.cgroup().await {
+            return Next::At(at);
+        }
         let means = match self.means(&seen).await {
             Ok(means) => means,
             Err(at) => return Next::At(at),
@@ -309,6 +315,7 @@ impl Worker {
         if outcome.changed {
             return Next::Now;
         }
+        self.tidy(&seen).await;
         if outcome.again.is_some() {
             // What went wrong is to be seen at once.
             self.publish(&seen, false);
@@ -320,6 +327,54 @@ impl Worker {
     fn deadline(&self, status: &PodStatus) -> Option<Timestamp> {
         let seconds = self.pod.spec().active_deadline_seconds?;
         Some(status.start_time.as_ref()?.0 + SignedDuration::from_secs(seconds))
+    }
+
+    /// The pod's cgroup, made or changed where its resources are new.
+    async fn cgroup(&mut self) -> Result<(), Timestamp> {
+        let resources = format!("{:?}", crate::agent::admit::requests(&self.pod));
+        let limits: Vec<_> = self.pod.spec().containers.iter().map(|c| &c.resources).collect();
+        let resources = format!("{resources}{limits:?}");
+        if self.cgroup_for.as_ref() == Some(&resources) {
+            return Ok(());
+        }
+        let (agent, pod) = (self.agent.clone(), self.pod.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            agent.weigh_classes();
+            agent.cgroups.ensure(&agent.facts, &pod)
+        });
+        match made.await {
+            Ok(Ok(())) => {
+                self.cgroup_for = Some(resources);
+                Ok(())
+            }
+            Ok(Err(e)) => {
+                let message = format!("unable to ensure pod container exists: {e}");
+                self.agent.recorder.warning(&*self.pod, "FailedCreatePodContainer", message);
+                Err(Timestamp::now() + RETRY)
+            }
+            Err(_) => Err(Timestamp::now() + RETRY),
+        }
+    }
+
+    /// Removes attempts of containers and sandboxes that nothing shows any more: all but the newest two of each
+    /// container, and sandboxes that were replaced.
+    async fn tidy(&self, seen: &Observed) {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut kept: Vec<&str> = vec![];
+        for c in &seen.containers {
+            let count = counts.entry(&c.name).or_default();
+            *count += 1;
+            if *count > 2 && c.state != crate::observed::State::Running {
+                let request = v1::RemoveContainerRequest { container_id: c.id.clone() };
+                let _ = self.agent.runtime.remove_container(request).await;
+            } else {
+                kept.push(&c.sandbox_id);
+            }
+        }
+        for s in seen.sandboxes.iter().skip(1).filter(|s| !s.ready && !kept.contains(&s.id.as_str())) {
+            let request = v1::RemovePodSandboxRequest { pod_sandbox_id: s.id.clone() };
+            let _ = self.agent.runtime.remove_pod_sandbox(request).await;
+        }
     }
 
     /// Volumes and the objects behind them; `Err` with the time of the next try.
@@ -424,10 +479,15 @@ impl Worker {
     async fn clean(&mut self) -> Next {
         self.probes = PodProbes::new(self.wake.clone());
         self.agent.objects.forget(self.pod.uid());
-        let dir = self.agent.facts.pod_dir(self.pod.uid());
+        let agent = self.agent.clone();
+        let dir = agent.facts.pod_dir(self.pod.uid());
+        let cgroup = agent.facts.pod_cgroup(&self.pod);
         let work = move || -> std::io::Result<()> {
             volumes::remove_tree(&dir.join("volume-subpaths"))?;
-            volumes::remove_tree(&dir.join("volumes"))
+            volumes::remove_tree(&dir.join("volumes"))?;
+            agent.cgroups.remove(&cgroup);
+            agent.weigh_classes();
+            Ok(())
         };
         let cleaned =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));

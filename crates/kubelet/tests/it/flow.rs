@@ -260,3 +260,30 @@ async fn refusals_and_deadlines_fail_the_pod() {
     assert_eq!(node.cri.running(), 0);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn static_pods_and_their_mirrors() {
+    let node = Node::start().await;
+    let manifest = node.root.path().join("manifests/web.yaml");
+    let text = "metadata:\n  name: web\n  namespace: ns\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: c\n    image: x:1\n";
+    std::fs::write(&manifest, text).unwrap();
+    let pod = node.wait("web-node", "a ready mirror", is_ready).await;
+    assert_eq!(pod["metadata"]["annotations"]["kubernetes.io/config.source"], "file");
+    assert_eq!(pod["metadata"]["ownerReferences"][0]["kind"], "Node");
+    let first = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].clone();
+
+    // A mirror that someone deletes comes back; the pod goes on.
+    node.api.remove(PODS, "web-node");
+    node.wait("web-node", "a new mirror", is_ready).await;
+    assert_eq!(node.cri.calls().iter().filter(|c| c.starts_with("start")).count(), 1);
+
+    std::fs::write(&manifest, text.replace("x:1", "x:2")).unwrap();
+    node.wait("web-node", "the changed pod", |p| {
+        is_ready(p) && p["metadata"]["annotations"]["kubernetes.io/config.mirror"] != first
+    })
+    .await;
+    std::fs::remove_file(&manifest).unwrap();
+    node.wait("web-node", "the mirror's end", Value::is_null).await;
+    node.wait_for("an empty runtime", || node.cri.is_empty()).await;
+    node.stop().await;
+}

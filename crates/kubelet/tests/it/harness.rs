@@ -47,6 +47,9 @@ impl Node {
         config.node_ips = vec!["192.168.0.1".parse().unwrap()];
         config.cluster_dns = vec!["10.96.0.10".parse().unwrap()];
         config.eviction_hard.clear();
+        // No traces on the machine that runs the tests.
+        config.manage_cgroups = false;
+        config.static_pods = Some(root.path().join("manifests"));
         settings(&mut config);
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
