@@ -12,9 +12,14 @@ pub fn create(program: &str, root: &str, id: &str, bundle: &str, console: &str) 
     let mut command = Command::new(program);
     command.arg("--root").arg(root).arg("--log").arg(&log).args(["create", "--bundle", bundle, "--pid-file"]);
     command.arg(&pid_file);
-    // Relative, because a socket's path may have 107 bytes only.
-    if let (Some(dir), Some(name)) = (Path::new(console).parent(), Path::new(console).file_name()) {
-        command.current_dir(dir).arg("--console-socket").arg(name);
+    if !console.is_empty() {
+        // A socket's path may have 107 bytes only; runtimes go to the bundle first.
+        let short = Path::new(bundle).join("tty");
+        let linked = std::fs::remove_file(&short)
+            .or(Ok(()))
+            .and_then(|()| std::os::unix::fs::symlink(console, &short));
+        linked.map_err(|error| format!("{}: {error}", short.display()))?;
+        command.current_dir(bundle).args(["--console-socket", "tty"]);
     }
     // stdin, stdout and stderr are the container's.
     finish(command.arg(id).status(), &log, program)?;
