@@ -16,7 +16,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 ];
 
 /// Dependencies within a layer that are meant.
-const NEIGHBOURS: &[(&str, &str)] = &[("podnet", "runtime")];
+const NEIGHBOURS: &[(&str, &str)] = &[("podnet", "runtime"), ("podnet", "client")];
 
 /// Crates that stay pure, and what they must not depend on.
 const PURE: &[&str] = &["machinery", "resources"];

@@ -137,7 +137,7 @@ pub(crate) fn gateway(cidr: &Cidr) -> IpAddr {
 }
 
 /// A hardware address that follows from the IP address, so that a reused address needs no new resolution.
-fn mac_of(ip: IpAddr) -> [u8; 6] {
+pub(crate) fn mac_of(ip: IpAddr) -> [u8; 6] {
     let tail = match ip {
         IpAddr::V4(a) => a.octets(),
         IpAddr::V6(a) => {

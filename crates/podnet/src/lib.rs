@@ -5,14 +5,17 @@
 //! (`/32`, `/128`) towards the bridge's address: every packet between pods is routed by the host, so Service
 //! translation and network policy see it without `br_netfilter`.
 //!
-//! What it deliberately does not know: Services (that is `proxy`), pods' containers, the Kubernetes API. The
-//! node's CIDRs and the other nodes are told to it.
+//! What it deliberately does not know: Services (that is `proxy`), pods' containers. The node's own CIDRs are
+//! told to it; [`nodes::run`] follows the other nodes.
 
 mod addresses;
 mod bridge;
 mod network;
+pub mod nodes;
+mod peers;
 mod ports;
 mod rules;
 
 pub use addresses::{Entry, HostPort};
-pub use network::{Config, Error, Network, Peer};
+pub use network::{Config, Error, Network};
+pub use peers::{Overlay, Peer};

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
-use kernel::net::rtnl::{PROTOCOL, Route};
 use kernel::net::{Cidr, Rtnl};
 use kernel::nft::{Batch, Family, Nft, Table, diff};
 use runtime::network::{NetworkError, PodNetwork, PodNetworkRequest, PodNetworkStatus};
 
 use crate::addresses::{Addresses, Entry};
-use crate::{bridge, ports, rules};
+use crate::peers::{Overlay, Peer, Way};
+use crate::{bridge, peers, ports, rules};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +25,8 @@ pub struct Config {
     pub mtu: Option<u32>,
     /// The pod networks of the whole cluster: traffic to them keeps the pod's address.
     pub cluster_cidrs: Vec<Cidr>,
+    /// How pods of nodes on other segments are reached.
+    pub overlay: Overlay,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +42,6 @@ pub enum Error {
     Kernel(#[from] kernel::net::Error),
     #[error("kernel setting: {0}")]
     Setting(#[source] io::Error),
-}
-
-/// Another node, as far as its pods are concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    pub node_ip: IpAddr,
-    pub pod_cidrs: Vec<Cidr>,
 }
 
 /// The pod network of this node. Cheap to clone. All work happens in the network namespace of the process.
@@ -69,6 +64,7 @@ struct Up {
     bridge: u32,
     mtu: u32,
     tables: Vec<Table>,
+    ways: BTreeSet<Way>,
 }
 
 impl Network {
@@ -86,7 +82,7 @@ impl Network {
         let mut rtnl = Rtnl::open()?;
         let mtu = match config.mtu {
             Some(mtu) => mtu,
-            None => default_mtu(&mut rtnl)?,
+            None => default_mtu(&mut rtnl)? - peers::overhead(&config.overlay),
         };
         let cidrs: Vec<Cidr> = cidrs.iter().map(Cidr::network).collect();
         let bridge = bridge::ensure_bridge(&mut rtnl, &config.bridge, mtu, &cidrs)?;
@@ -97,7 +93,7 @@ impl Network {
             batch.replace_table(table);
         }
         Nft::open()?.commit(batch)?;
-        state.up = Some(Up { cidrs, bridge, mtu, tables });
+        state.up = Some(Up { cidrs, bridge, mtu, tables, ways: BTreeSet::new() });
         self.sweep(&mut state, |entry| entry.netns.exists())
     }
 
@@ -169,31 +165,17 @@ impl Network {
         if self.state().up.is_some() { Ok(()) } else { Err(Error::NotReady) }
     }
 
-    /// Routes to the pods of other nodes on the same network segment; those of nodes that are gone are removed.
-    pub fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {
+    /// Makes the pods of other nodes reachable, and those of nodes that are gone not any more.
+    pub fn set_peers(&self, list: &[Peer]) -> Result<(), Error> {
+        let config = &self.0.config;
+        let mut state = self.state();
+        let up = state.up.as_mut().ok_or(Error::NotReady)?;
         let mut rtnl = Rtnl::open()?;
-        let mut wanted: Vec<Route> = Vec::new();
-        for peer in peers {
-            for cidr in peer.pod_cidrs.iter().filter(|c| c.is_ipv4() == peer.node_ip.is_ipv4()) {
-                let mut route = Route::new(cidr.network());
-                route.gateway = Some(peer.node_ip);
-                wanted.push(route);
-            }
-        }
-        for route in &wanted {
-            rtnl.replace_route(route)?;
-        }
-        let stale = |r: &Route| {
-            r.protocol == PROTOCOL
-                && r.gateway.is_some()
-                && !wanted.iter().any(|w| (w.dst, w.gateway) == (r.dst, r.gateway))
-        };
-        for route in rtnl.routes()?.iter().filter(|r| stale(r)) {
-            match rtnl.delete_route(route) {
-                Err(e) if !e.is_absent() => return Err(e.into()),
-                _ => {}
-            }
-        }
+        let device = peers::ensure_device(&mut rtnl, &config.overlay, &up.cidrs)?;
+        let segments: Vec<Cidr> = rtnl.addresses()?.into_iter().map(|(_, cidr)| cidr).collect();
+        let ways = peers::plan(list, &config.overlay, &segments);
+        peers::carry_out(&mut rtnl, device, &up.cidrs, &up.ways, &ways)?;
+        up.ways = ways;
         Ok(())
     }
 
@@ -202,9 +184,11 @@ impl Network {
         let mut state = self.state();
         self.sweep(&mut state, |_| false)?;
         state.up = None;
-        match Rtnl::open()?.delete_link(&self.0.config.bridge) {
-            Err(e) if !e.is_absent() => return Err(e.into()),
-            _ => {}
+        for link in [&*self.0.config.bridge, peers::DEVICE] {
+            match Rtnl::open()?.delete_link(link) {
+                Err(e) if !e.is_absent() => return Err(e.into()),
+                _ => {}
+            }
         }
         let mut batch = Batch::new();
         for family in [Family::Ip, Family::Ip6] {

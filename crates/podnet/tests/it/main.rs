@@ -6,7 +6,7 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use kernel::net::netns;
-use podnet::{Config, Network};
+use podnet::{Config, Network, Overlay, Peer};
 use runtime::cri::v1::PortMapping;
 use runtime::network::PodNetworkRequest;
 
@@ -81,6 +81,7 @@ fn ask(to: impl std::net::ToSocketAddrs) -> String {
 
 fn network(dir: &Path) -> Network {
     let config = Config {
+        overlay: Overlay::None,
         state_dir: dir.join("state"),
         bridge: "r8s0".into(),
         mtu: None,
@@ -170,4 +171,68 @@ fn failures_leave_nothing() {
         assert!(error.contains("open the network namespace"), "{error}");
         assert_eq!(std::fs::read_dir(dir.join("state")).unwrap().count(), 0);
     });
+}
+
+/// Two hosts on one wire: pods reach each other by plain routes, and by the tunnel.
+#[test]
+fn pods_of_two_nodes() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: needs root");
+    }
+    for tunnel in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = [1u8, 2].map(|n| dir.path().join(format!("host{n}")));
+        hosts.iter().for_each(|path| netns::create(path).unwrap());
+        let far = std::fs::File::open(&hosts[1]).unwrap();
+        netns::within(&hosts[0], || {
+            let mut rtnl = kernel::net::Rtnl::open().unwrap();
+            rtnl.add_veth("wire", None, "wire", std::os::fd::AsFd::as_fd(&far), 1500, None).unwrap();
+        })
+        .unwrap();
+        let node = |n: u8, path: &Path| {
+            netns::within(path, || {
+                let mut rtnl = kernel::net::Rtnl::open().unwrap();
+                rtnl.set_up(1).unwrap();
+                let wire = rtnl.link("wire").unwrap().unwrap().index;
+                rtnl.add_address(wire, format!("192.0.2.{n}/24").parse().unwrap()).unwrap();
+                rtnl.set_up(wire).unwrap();
+                let local = IpAddr::from([192, 0, 2, n]);
+                let overlay = Overlay::Vxlan { vni: 1, port: 8472, local, direct: false };
+                let config = Config {
+                    state_dir: dir.path().join(format!("state{n}")),
+                    bridge: "r8s0".into(),
+                    mtu: None,
+                    cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+                    overlay: if tunnel { overlay } else { Overlay::None },
+                };
+                let network = Network::new(config).unwrap();
+                network.set_pod_cidrs(&[format!("10.244.{n}.0/24").parse().unwrap()]).unwrap();
+                let other = 3 - n;
+                let peer = Peer {
+                    node_ips: vec![[192, 0, 2, other].into()],
+                    pod_cidrs: vec![format!("10.244.{other}.0/24").parse().unwrap()],
+                };
+                network.set_peers(std::slice::from_ref(&peer)).unwrap();
+                network.set_peers(&[peer]).unwrap();
+                let pod = Pod::start(&network, dir.path(), &format!("pod{n}"), vec![]);
+                (network, pod)
+            })
+            .unwrap()
+        };
+        let (first, a) = node(1, &hosts[0]);
+        let (_, b) = node(2, &hosts[1]);
+        let served = b.answer(80, 2);
+        let from_pod = netns::within(a.netns(), || ask((b.ips[0], 80))).unwrap();
+        assert_eq!(from_pod, format!("pod2 {}", a.ips[0]), "the pod's own address, tunnel: {tunnel}");
+        let from_host = netns::within(&hosts[0], || ask((b.ips[0], 80))).unwrap();
+        assert_eq!(from_host, "pod2 10.244.1.1", "tunnel: {tunnel}");
+        served.join().unwrap();
+        netns::within(&hosts[0], || {
+            first.set_peers(&[]).unwrap();
+            let routes = kernel::net::Rtnl::open().unwrap().routes().unwrap();
+            assert!(!routes.iter().any(|r| r.dst.to_string() == "10.244.2.0/24"), "{routes:?}");
+        })
+        .unwrap();
+        hosts.iter().for_each(|path| netns::remove(path).unwrap());
+    }
 }

@@ -126,6 +126,7 @@ async fn whole_path(dir: &Path) {
         bridge: "r8s0".into(),
         mtu: None,
         cluster_cidrs: vec![cidr("10.244.0.0/16")],
+        overlay: podnet::Overlay::None,
     })
     .unwrap();
     network.set_pod_cidrs(&[cidr("10.244.0.0/24")]).unwrap();

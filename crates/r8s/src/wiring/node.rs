@@ -33,6 +33,7 @@ pub async fn open(config: &Server, paths: &Paths, shutdown: CancellationToken) -
         bridge: "r8s0".to_owned(),
         mtu: None,
         cluster_cidrs: vec![config.cluster_cidr.kernel()],
+        overlay: podnet::Overlay::None,
     })
     .context("the pod network cannot start")?;
     if let Some(socket) = &config.container_runtime_endpoint {
