@@ -20,6 +20,7 @@ mod registry;
 mod signer;
 mod strategy;
 
+mod admissionregistration;
 mod apiregistration;
 mod apps;
 mod batch;

@@ -3,6 +3,12 @@
 use crate::Strategy;
 
 pub(crate) static STRATEGIES: &[&Strategy] = &[
+    &crate::admissionregistration::binding::VALIDATING,
+    &crate::admissionregistration::binding::MUTATING,
+    &crate::admissionregistration::policy::VALIDATING,
+    &crate::admissionregistration::policy::MUTATING,
+    &crate::admissionregistration::webhook::MUTATING,
+    &crate::admissionregistration::webhook::VALIDATING,
     &crate::apiregistration::apiservice::STRATEGY,
     &crate::apps::controllerrevision::STRATEGY,
     &crate::apps::daemonset::STRATEGY,
