@@ -4,6 +4,7 @@
 mod api;
 mod connection;
 mod process;
+mod store;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Load for API servers: create, get, list, patch, apply, status, watch, delete
     Api(api::Args),
+    /// The embedded store beside etcd: durable writes, memory, lists, watch, opening
+    Store(store::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -26,5 +29,6 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match cli.command {
         Command::Api(args) => runtime.block_on(api::run(args)),
+        Command::Store(args) => runtime.block_on(store::run(args)),
     }
 }

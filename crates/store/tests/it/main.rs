@@ -6,3 +6,4 @@ mod crashes;
 mod etcd;
 mod etcdctl;
 mod face;
+mod migrate;
