@@ -42,6 +42,18 @@ pub struct Settings {
     /// Use this CRI runtime instead of the built-in one (unix:///path/to/socket)
     #[arg(long, value_name = "ENDPOINT")]
     pub container_runtime_endpoint: Option<String>,
+    /// Keep the cluster's state in this etcd cluster instead of in files of this host (client URLs)
+    #[arg(long, value_name = "URL,…")]
+    pub etcd_servers: Option<String>,
+    /// Authorities that sign the etcd members' certificates (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Client certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Client key for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
 }
 
 impl Settings {
@@ -65,6 +77,10 @@ impl Settings {
             runtime_config: self.runtime_config.or(other.runtime_config),
             feature_gates: self.feature_gates.or(other.feature_gates),
             container_runtime_endpoint: self.container_runtime_endpoint.or(other.container_runtime_endpoint),
+            etcd_servers: self.etcd_servers.or(other.etcd_servers),
+            etcd_cafile: self.etcd_cafile.or(other.etcd_cafile),
+            etcd_certfile: self.etcd_certfile.or(other.etcd_certfile),
+            etcd_keyfile: self.etcd_keyfile.or(other.etcd_keyfile),
         }
     }
 }
@@ -82,6 +98,8 @@ pub struct Server {
     pub runtime_config: Vec<(String, bool)>,
     pub feature_gates: Vec<(String, bool)>,
     pub container_runtime_endpoint: Option<PathBuf>,
+    /// `None`: the embedded store.
+    pub etcd: Option<store::etcd::Config>,
 }
 
 impl Server {
@@ -97,6 +115,10 @@ impl Server {
             runtime_config,
             feature_gates,
             container_runtime_endpoint,
+            etcd_servers,
+            etcd_cafile,
+            etcd_certfile,
+            etcd_keyfile,
         } = settings;
         let node_name = match node_name {
             Some(name) => name,
@@ -122,6 +144,9 @@ impl Server {
             runtime_config: switches("runtime-config", runtime_config.as_deref())?,
             feature_gates: switches("feature-gates", feature_gates.as_deref())?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
+            etcd: etcd_servers
+                .map(|servers| etcd(&servers, etcd_cafile, etcd_certfile.zip(etcd_keyfile)))
+                .transpose()?,
         })
     }
 }
@@ -131,6 +156,22 @@ impl Server {
     pub fn dns_address(&self) -> IpAddr {
         self.service_cidr.nth(10)
     }
+}
+
+/// How to reach the etcd cluster at these client URLs.
+pub fn etcd(
+    servers: &str,
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+) -> Result<store::etcd::Config> {
+    let read =
+        |path: PathBuf| std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+    let servers = servers.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let identity = match identity {
+        Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+        None => None,
+    };
+    Ok(store::etcd::Config { ca: ca.map(read).transpose()?, identity, ..store::etcd::Config::new(servers) })
 }
 
 /// An address range.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::store::{KeyRange, Op, RangeRequest, Store, Txn, WatchMessage, WatchRequest};
 use anyhow::Result;
 use bytes::Bytes;
-use ::store::{KeyRange, Op, RangeRequest, Store, Txn, WatchMessage, WatchRequest};
 
 use super::target::{Kind, Target};
 
@@ -104,7 +104,10 @@ pub async fn large(kind: Kind, dir: &Path, objects: usize) -> Result<Vec<(String
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    rows.push(("created with 64 writers, per second".to_owned(), Some(objects as f64 / start.elapsed().as_secs_f64())));
+    rows.push((
+        "created with 64 writers, per second".to_owned(),
+        Some(objects as f64 / start.elapsed().as_secs_f64()),
+    ));
     rows.push(("memory after that, MB".to_owned(), target.memory().map(|(all, _)| all)));
     rows.push(("of it without file pages, MB".to_owned(), target.memory().map(|(_, own)| own)));
 
@@ -120,7 +123,10 @@ pub async fn large(kind: Kind, dir: &Path, objects: usize) -> Result<Vec<(String
         range = KeyRange { start, end: Some(Bytes::from_static(b"/registry0")) };
     }
     anyhow::ensure!(seen == objects, "{seen} of {objects} objects were listed");
-    rows.push(("objects listed in pages of 500, per second".to_owned(), Some(seen as f64 / start.elapsed().as_secs_f64())));
+    rows.push((
+        "objects listed in pages of 500, per second".to_owned(),
+        Some(seen as f64 / start.elapsed().as_secs_f64()),
+    ));
 
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -136,12 +142,18 @@ pub async fn large(kind: Kind, dir: &Path, objects: usize) -> Result<Vec<(String
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    rows.push(("single reads with 16 readers, per second".to_owned(), Some(16_000.0 / start.elapsed().as_secs_f64())));
+    rows.push((
+        "single reads with 16 readers, per second".to_owned(),
+        Some(16_000.0 / start.elapsed().as_secs_f64()),
+    ));
     rows.push(("events to 50 watchers under 64 writers, per second".to_owned(), Some(watch(&stores).await?)));
     rows.push(("memory at the end, MB".to_owned(), target.memory().map(|(all, _)| all)));
     drop(stores);
     let (target, took) = target.crash_and_open().await?;
-    rows.push(("from start to the first answer after a crash, ms".to_owned(), Some(took.as_secs_f64() * 1e3)));
+    rows.push((
+        "from start to the first answer after a crash, ms".to_owned(),
+        Some(took.as_secs_f64() * 1e3),
+    ));
     rows.push(("memory then, MB".to_owned(), target.memory().map(|(all, _)| all)));
     Ok(rows)
 }

@@ -57,7 +57,8 @@ async fn measure(dir: &std::path::Path, time: Duration, objects: usize, rounds: 
             // Turn by turn, so that what else the machine does hits all alike.
             for round in 0..rounds {
                 for (i, kind) in target::KINDS.into_iter().enumerate() {
-                    let target = Target::start(kind, &dir.join(format!("w-{kind}-{value}-{writers}-{round}"))).await?;
+                    let target =
+                        Target::start(kind, &dir.join(format!("w-{kind}-{value}-{writers}-{round}"))).await?;
                     let writes = load::write(&target, writers, value, time).await?;
                     if writes.per_second > best[i].per_second {
                         best[i] = writes;

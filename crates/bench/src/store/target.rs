@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
 use ::store::{Store, embedded, etcd};
+use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,16 @@ impl Target {
                 let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
                 let peer = format!("http://127.0.0.1:{peer}");
                 let mut command = Command::new("etcd");
-                command.arg("--data-dir").arg(&data).args(["--quota-backend-bytes=8589934592", "--log-level=error"]);
-                command.args(["--listen-client-urls", &target.address, "--advertise-client-urls", &target.address]);
+                command
+                    .arg("--data-dir")
+                    .arg(&data)
+                    .args(["--quota-backend-bytes=8589934592", "--log-level=error"]);
+                command.args([
+                    "--listen-client-urls",
+                    &target.address,
+                    "--advertise-client-urls",
+                    &target.address,
+                ]);
                 command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
                 command.args(["--initial-cluster", &format!("default={peer}"), "--logger=zap"]);
                 command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -67,7 +75,8 @@ impl Target {
             }
         }
         let start = Instant::now();
-        while target.engine.is_none() && std::net::TcpStream::connect(target.address.trim_start_matches("http://")).is_err()
+        while target.engine.is_none()
+            && std::net::TcpStream::connect(target.address.trim_start_matches("http://")).is_err()
         {
             if start.elapsed() > Duration::from_secs(60) {
                 bail!("{kind} does not start");
@@ -128,6 +137,7 @@ pub async fn serve(dir: &Path) -> Result<()> {
     let port: u16 = std::env::var("BENCH_PORT")?.parse()?;
     let store = embedded::open(dir, embedded::Options::default())?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    ::store::face::serve(listener, None, store, ::store::face::Options::default(), CancellationToken::new()).await?;
+    ::store::face::serve(listener, None, store, ::store::face::Options::default(), CancellationToken::new())
+        .await?;
     Ok(())
 }

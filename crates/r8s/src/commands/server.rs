@@ -86,8 +86,8 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
 /// Credentials and the store, side by side: a first start makes keys while the store opens.
 async fn prepare(config: &Server, paths: &Paths) -> Result<(Credentials, Arc<dyn Store>)> {
     let opening = {
-        let paths = paths.clone();
-        tokio::task::spawn_blocking(move || wiring::apiserver::open_store(&paths))
+        let (config, paths) = (config.clone(), paths.clone());
+        tokio::spawn(async move { wiring::apiserver::store(&config, &paths).await })
     };
     let (paths, port) = (paths.clone(), config.secure_port);
     let credentials = tokio::task::spawn_blocking(move || {

@@ -77,15 +77,8 @@ impl Etcd {
     }
 
     pub fn config(&self) -> Result<etcd::Config> {
-        let Self { etcd_servers, etcd_cafile, etcd_certfile, etcd_keyfile } = self;
-        let read =
-            |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let identity = match (etcd_certfile, etcd_keyfile) {
-            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
-            _ => None,
-        };
-        let ca = etcd_cafile.as_ref().map(read).transpose()?;
-        Ok(etcd::Config { ca, identity, ..etcd::Config::new(etcd_servers.clone()) })
+        let Self { etcd_servers, etcd_cafile, etcd_certfile, etcd_keyfile } = self.clone();
+        crate::config::etcd(&etcd_servers.join(","), etcd_cafile, etcd_certfile.zip(etcd_keyfile))
     }
 }
 

@@ -14,8 +14,19 @@ use crate::config::Server;
 use crate::credentials::Credentials;
 use crate::paths::Paths;
 
-/// Opens the store; blocks.
-pub fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
+/// The store: the etcd cluster if one is given, else the embedded one.
+pub async fn store(config: &Server, paths: &Paths) -> Result<Arc<dyn Store>> {
+    match config.etcd.clone() {
+        Some(etcd) => store::etcd::connect(etcd).await.context("cannot reach the etcd cluster"),
+        None => {
+            let paths = paths.clone();
+            tokio::task::spawn_blocking(move || open_store(&paths)).await?
+        }
+    }
+}
+
+/// Opens the embedded store; blocks.
+fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
     let dir = paths.store();
     pki::files::private_dir(&dir)?;
     store::embedded::open(&dir, store::embedded::Options::default())
