@@ -29,7 +29,13 @@ enum Field {
 
 impl Selector {
     /// Parses both; errors are upstream's 400s.
-    pub fn parse(labels: &str, fields: &str, known: &Fields, namespaced: bool) -> Result<Self, Status> {
+    pub fn parse(
+        labels: &str,
+        fields: &str,
+        known: &Fields,
+        namespaced: bool,
+        kind: (&str, &str),
+    ) -> Result<Self, Status> {
         let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
         let mut out = Vec::new();
         for term in FieldSelector::parse(fields).map_err(Status::bad_request)?.terms {
@@ -41,7 +47,7 @@ impl Selector {
                 "metadata.namespace" if namespaced || known.is_empty() => Field::Namespace,
                 other => match known.position(other) {
                     Some(at) => Field::At(at),
-                    None => return Err(Status::bad_request(unknown_field(other, known))),
+                    None => return Err(Status::bad_request(unknown_field(other, known, kind))),
                 },
             };
             out.push(FieldRequirement { field, equals: term.equal, value: term.value.into() });
@@ -101,13 +107,22 @@ impl Selector {
     }
 }
 
-fn unknown_field(name: &str, known: &Fields) -> String {
-    if known.is_empty() {
-        format!(
-            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
-            go_quote(name)
-        )
-    } else {
-        format!("field label not supported: {name}")
+/// Upstream's words differ by who converts the field names of a kind (group, kind).
+fn unknown_field(name: &str, known: &Fields, kind: (&str, &str)) -> String {
+    match kind {
+        ("batch", "Job") => format!("field label {} not supported for Job", go_quote(name)),
+        ("resource.k8s.io", "ResourceSlice") => {
+            format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
+        }
+        ("apps", _) => generic(name),
+        _ if known.is_empty() => generic(name),
+        _ => format!("field label not supported: {name}"),
     }
+}
+
+fn generic(name: &str) -> String {
+    format!(
+        "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+        go_quote(name)
+    )
 }

@@ -12,6 +12,7 @@ mod runtimeclass;
 mod serviceaccount;
 mod storage;
 mod tolerations;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -109,6 +110,8 @@ static PLUGINS: &[&Plugin] = &[
     &certificates::SIGNING,
     &certificates::SUBJECT,
     &network::DEFAULT_CLASS,
+    &webhook::MUTATING,
+    &webhook::VALIDATING,
     &quota::PLUGIN,
 ];
 

@@ -14,7 +14,7 @@ fn put(cache: &Cache, revision: i64, key: &str, node: &str, label: &str) {
 }
 
 fn interest(cache: &Cache, namespace: &str, labels: &str, fields: &str) -> Interest {
-    Interest::new(namespace, Selector::parse(labels, fields, &cache.fields, true).unwrap())
+    Interest::new(namespace, Selector::parse(labels, fields, &cache.fields, true, ("", "Pod")).unwrap())
 }
 
 #[test]

@@ -343,13 +343,28 @@ pub fn decode_apply(
     let body = if body.first() == Some(&b'{') && Document::parse(body).is_ok() {
         body
     } else {
-        let read = machinery::codec::yaml::to_json(body).map_err(|e| bad(&e))?;
+        let read = machinery::codec::yaml::to_json(body)
+            .map_err(|e| bad(&format!("error converting YAML to JSON: {e}")))?;
         (json, duplicates) = (read.text, read.duplicates);
         &json
     };
     let document = Document::parse(body).map_err(|e| bad(&e))?;
     let decoded = document.decode_any(strictness != Strictness::Ignore).map_err(|e| bad(&e))?;
-    let problems: Vec<String> = duplicates.into_iter().chain(decoded.strict).collect();
+    if !decoded.value.is_object() {
+        let what = match &decoded.value {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            _ => "null",
+        };
+        return Err(bad(&format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
+        )));
+    }
+    // each line of the reader's report on its own
+    let lines = duplicates.iter().flat_map(|text| text.lines().skip(1)).map(|line| line.trim().to_owned());
+    let problems: Vec<String> = lines.chain(decoded.strict).collect();
     match strictness {
         _ if problems.is_empty() => {}
         Strictness::Strict => return Err(bad(&problems.join(", "))),

@@ -94,7 +94,7 @@ fn text(value: &Value) -> String {
 }
 
 /// How long ago, as kubectl shows it.
-fn age(at: &str, now: Timestamp) -> Value {
+pub fn age(at: &str, now: Timestamp) -> Value {
     let Ok(at) = at.parse::<Timestamp>() else { return "<invalid>".into() };
     let seconds = now.as_second() - at.as_second();
     if seconds < -1 {

@@ -6,6 +6,7 @@ mod publish;
 mod validate;
 mod version;
 
+pub use columns::age;
 pub use definition::{plan_delete, prepare};
 pub use publish::start;
 pub use version::CustomVersion;

@@ -49,6 +49,10 @@ fn shaped(call: &Call, status: u16, object: Value, accepted: &Accepted) -> Resul
         Shape::Object => object,
         // a Status is shown as it is
         _ if object.text("kind") == "Status" && object.text("apiVersion") == "v1" => object,
+        Shape::Table(version) if object.text("kind") == "Scale" => {
+            let meta = machinery::json!({"resourceVersion": machinery::meta::resource_version(&object)});
+            table::of_scale(version, object, meta, call.now)
+        }
         Shape::Table(version) => {
             let include = table::Include::parse(&call.query)?;
             let meta = machinery::json!({"resourceVersion": machinery::meta::resource_version(&object)});

@@ -27,15 +27,16 @@ impl PatchType {
             "application/merge-patch+json" => Ok(PatchType::Merge),
             "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
             "application/apply-patch+yaml" => Ok(PatchType::Apply),
+            "application/strategic-merge-patch+json" => Err(Status::new(
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            )),
             _ => {
-                let strategic = if custom { "" } else { "application/strategic-merge-patch+json, " };
-                Err(Status::new(
-                    415,
-                    "UnsupportedMediaType",
-                    format!(
-                        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, {strategic}application/apply-patch+yaml"
-                    ),
-                ))
+                // the router says it in its own words
+                let mut status = Status::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+                status.details = Some(machinery::status::Details::default());
+                Err(status)
             }
         }
     }
@@ -116,12 +117,11 @@ pub async fn apply_patch_request(
     options: &WriteOptions,
 ) -> Result<super::Updated, Status> {
     let force = options.force.unwrap_or(false);
-    let uid = meta::uid(&patch).to_owned();
     update_object(
         call,
         UpdateRequest {
             options,
-            uid: (!uid.is_empty()).then_some(uid),
+            uid: None,
             may_create: call.info.subresource.is_empty(),
             fields_done: true,
             change: &mut |call, old| {

@@ -66,6 +66,7 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
         query.text("fieldSelector"),
         &cache.fields,
         call.resource.namespaced,
+        (&call.resource.group, &call.resource.kind),
     )?;
     Ok(ListOptions {
         selector,

@@ -67,7 +67,7 @@ pub fn of(
             row
         })
         .collect();
-    let definitions = if columns { Value::Array(definitions) } else { Value::Array(Vec::new()) };
+    let definitions = if columns { Value::Array(definitions) } else { Value::Null };
     json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
         "columnDefinitions": definitions, "rows": rows})
 }
@@ -110,4 +110,30 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> (Vec<Value>, Ve
             (vec![name, object.at("metadata").at("creationTimestamp").clone()], Vec::new())
         }
     }
+}
+
+/// The table of one Scale.
+pub fn of_scale(version: &str, scale: Value, metadata: Value, now: Timestamp) -> Value {
+    let about = |field: &str| crate::discovery::describe(field);
+    let column = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "format": "", "priority": 0, "description": description});
+    let created = scale.at("metadata").at("creationTimestamp").as_str().unwrap_or("");
+    let cells = json!([
+        machinery::meta::name(&scale),
+        scale.at("spec").int("replicas").unwrap_or(0),
+        scale.at("status").int("replicas").unwrap_or(0),
+        crate::crd::age(created, now)
+    ]);
+    let columns = json!([
+        column("Name", "string", about("name")),
+        column("Desired", "integer", "replicas is the desired number of instances for the scaled object."),
+        column(
+            "Available",
+            "integer",
+            "replicas is the actual number of observed instances of the scaled object."
+        ),
+        column("Age", "string", about("creationTimestamp")),
+    ]);
+    let row = json!({"cells": cells, "object": encode::partial(scale, version)});
+    json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
+        "columnDefinitions": columns, "rows": [row]})
 }

@@ -26,8 +26,8 @@ const BLOCK: usize = 64 * 1024;
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::WATCH)?;
     let options = list_options(call, true)?;
-    let revision = parse_revision(&options.revision)
-        .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
+    // upstream returns this error bare
+    let revision = parse_revision(&options.revision).map_err(|why| Status::new(500, "", why))?;
     let start = start(call, &options, revision).await;
     let timeout = match options.timeout {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),

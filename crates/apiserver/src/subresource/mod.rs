@@ -1,7 +1,7 @@
 //! What is special about single subresources, and resources that are only computed.
 
 mod binding;
-mod connect;
+pub mod connect;
 mod eviction;
 pub mod namespaces;
 mod reviews;

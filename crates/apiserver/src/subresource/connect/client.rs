@@ -198,3 +198,54 @@ impl ServerCertVerifier for Anybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+/// A JSON document for a server that a CA vouches for (an admission webhook).
+pub struct Post<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub server_name: &'a str,
+    /// PEM; empty for the CAs that this server itself trusts.
+    pub ca_pem: &'a [u8],
+    pub path: &'a str,
+    pub body: &'a machinery::Value,
+}
+
+/// Sends it and reads the JSON answer; anything but a 200 is an error.
+pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(post.ca_pem) {
+        roots.add(certificate.map_err(|e| text(&e))?).map_err(|e| text(&e))?;
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| text(&e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect((post.host, post.port)).await;
+    let socket = socket.map_err(|e| format!("dial tcp {}:{}: {e}", post.host, post.port))?;
+    let name = ServerName::try_from(post.server_name.to_owned()).map_err(|e| text(&e))?;
+    let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await.map_err(|e| text(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
+    tokio::spawn(connection);
+    let body = serde_json::to_vec(post.body).map_err(|e| text(&e))?;
+    let request = Request::post(post.path)
+        .header(HOST, post.server_name)
+        .header("content-type", "application/json")
+        .header("accept", "application/json")
+        .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+        .map_err(|e| text(&e))?;
+    let response = sender.send_request(request).await.map_err(|e| text(&e))?;
+    let status = response.status();
+    let bytes = http_body_util::Limited::new(response.into_body(), 3 * 1024 * 1024)
+        .collect()
+        .await
+        .map_err(|e| text(&e))?
+        .to_bytes();
+    if !status.is_success() {
+        return Err(format!("the server rejected our request for an unknown reason ({status})"));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| text(&e))
+}
