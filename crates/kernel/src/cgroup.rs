@@ -136,6 +136,21 @@ impl Cgroup {
         self.v1(controller).or_else(|| self.v2())
     }
 
+    /// On v1: the controllers by name with this group's directory in each, named ones without `name=`.
+    pub fn v1_directories(&self) -> Vec<(String, PathBuf)> {
+        let v1 = self.hierarchy.v1.iter();
+        v1.map(|(name, root)| (name.trim_start_matches("name=").to_owned(), root.join(&self.path))).collect()
+    }
+
+    /// Whether the kernel can limit swap here.
+    pub fn limits_swap(&self) -> bool {
+        match (self.hierarchy.v1.get("memory"), &self.hierarchy.v2) {
+            (Some(v1), _) => v1.join("memory.memsw.limit_in_bytes").exists(),
+            (None, Some(_)) => std::fs::exists("/proc/swaps").unwrap_or(false),
+            (None, None) => false,
+        }
+    }
+
     fn directories(&self) -> Vec<PathBuf> {
         self.hierarchy.roots().into_iter().map(|root| root.join(&self.path)).collect()
     }

@@ -155,6 +155,12 @@ impl Inner {
         };
         let devices = asked_devices(&container.config)?;
         let state = container.state().clone();
+        let cgroup = self.hierarchy.cgroup(&state.cgroup);
+        let v1_cgroups = cgroup.v1_directories();
+        if !v1_cgroups.is_empty() {
+            // They are mounted, so they must be there before libcontainer puts the container into them.
+            cgroup.create().map_err(|error| Error::unknown(chain(&error)))?;
+        }
         let oci = spec::make(&Input {
             container: &container.config,
             sandbox: &sandbox.config,
@@ -167,6 +173,8 @@ impl Inner {
             sandbox_dir: &sandbox.run,
             hostname: &hostname(sandbox),
             unified_cgroups: self.hierarchy.is_unified(),
+            swap_is_limited: cgroup.limits_swap(),
+            v1_cgroups: &v1_cgroups,
             known_capabilities: &self.known_capabilities,
             least_oom_score: self.least_oom_score,
             host_devices: &if security.privileged {
@@ -303,6 +311,11 @@ impl Inner {
             }
         });
         recorded.map_err(at(&container.dir))?;
+        if container.state().resources.is_some() {
+            // Changed between creation and start.
+            let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
+            warn_on_error(cgroup.set(&limits(&container.resources())), "apply changed resources");
+        }
         self.tell(ContainerEventType::ContainerStartedEvent, &container.id, &container.sandbox_id);
         Ok(())
     }
@@ -384,7 +397,7 @@ impl Inner {
         }
         let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
         warn_on_error(remove_cgroup(&cgroup).await, "remove a container's cgroup");
-        warn_on_error(remove_dir(&self.oci_root().join(&container.id)), "remove a container's state");
+        warn_on_error(remove_dir(&self.oci_root().join(&container.id)).await, "remove a container's state");
     }
 
     /// Kills all processes of the container until there are none.
@@ -464,7 +477,7 @@ impl Inner {
             self.sandbox_run(&container.sandbox_id).join(format!("{}.exit", container.id)),
         );
         for dir in [&container.run, &container.dir] {
-            remove_dir(dir).map_err(at(dir))?;
+            remove_dir(dir).await.map_err(at(dir))?;
         }
         let chain = container.state().chain.clone();
         if lock(&self.containers).remove(&container.id).is_some() {
@@ -489,7 +502,7 @@ impl Inner {
         let run = self.container_run(id);
         warn_on_error(self.unmount_all(&run), "unmount");
         for dir in [run, self.config.root.join("containers").join(id), self.oci_root().join(id)] {
-            warn_on_error(remove_dir(&dir), "remove an unfinished container");
+            warn_on_error(remove_dir(&dir).await, "remove an unfinished container");
         }
     }
 

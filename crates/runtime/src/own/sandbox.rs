@@ -193,7 +193,7 @@ impl Inner {
         let cgroup = self.hierarchy.cgroup(sandbox.cgroup_parent()).child(&sandbox.id);
         warn_on_error(super::container::remove_cgroup(&cgroup).await, "remove a sandbox's cgroup");
         for dir in [&sandbox.run, &sandbox.dir] {
-            remove_dir(dir).map_err(|error| Error::unknown(format!("{}: {error}", dir.display())))?;
+            remove_dir(dir).await.map_err(|error| Error::unknown(format!("{}: {error}", dir.display())))?;
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Inner {
             warn_on_error(mounts::unmount(&run.join(name)), "unmount");
         }
         for dir in [run.as_path(), dir] {
-            warn_on_error(remove_dir(dir), "remove an unfinished sandbox");
+            warn_on_error(remove_dir(dir).await, "remove an unfinished sandbox");
         }
     }
 
@@ -353,8 +353,11 @@ fn write_files(sandbox: &Sandbox) -> io::Result<()> {
     std::fs::write(sandbox.run.join("resolv.conf"), resolv)
 }
 
-pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
+/// Away from the runtime's threads: a container's layer may have a million files.
+pub(super) async fn remove_dir(dir: &Path) -> io::Result<()> {
+    let dir = dir.to_owned();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
+    match removed.map_err(io::Error::other)? {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -91,6 +91,10 @@ pub struct Input<'a> {
     pub sandbox_dir: &'a Path,
     pub hostname: &'a str,
     pub unified_cgroups: bool,
+    /// The kernel accounts for swap.
+    pub swap_is_limited: bool,
+    /// On cgroup v1: each controller's name and this container's directory in it.
+    pub v1_cgroups: &'a [(String, PathBuf)],
     /// Capabilities the kernel and this process have; others can't be given.
     pub known_capabilities: &'a [String],
     /// The lowest oom_score_adj that can be set; where that is forbidden, this process's own.
@@ -328,6 +332,15 @@ fn limits(
     }
     if resources.memory_limit_in_bytes != 0 {
         all["memory"] = json!({ "limit": resources.memory_limit_in_bytes });
+        if resources.memory_swap_limit_in_bytes != 0 && input.swap_is_limited {
+            all["memory"]["swap"] = json!(resources.memory_swap_limit_in_bytes);
+        }
+    }
+    let huge = resources.hugepage_limits.iter().filter(|limit| limit.limit > 0);
+    let huge: Vec<Value> =
+        huge.map(|limit| json!({ "pageSize": limit.page_size, "limit": limit.limit })).collect();
+    if !huge.is_empty() {
+        all["hugepageLimits"] = json!(huge);
     }
     if !resources.unified.is_empty() && input.unified_cgroups {
         all["unified"] = json!(resources.unified);
@@ -352,14 +365,17 @@ fn mounts(input: &Input<'_>, security: &v1::LinuxContainerSecurityContext) -> Re
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_mode]),
     ];
-    // With cgroup v1 libcontainer would leave the mount writable, so there is none.
+    // libcontainer leaves cgroup v1 mounts writable whatever is asked; binds it makes read-only as it should.
     if input.unified_cgroups {
-        all.push(mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", sys_mode],
-        ));
+        let options = ["nosuid", "noexec", "nodev", "relatime", sys_mode];
+        all.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
+    } else if !input.v1_cgroups.is_empty() {
+        let options = ["nosuid", "noexec", "nodev", "mode=755", "size=64k"];
+        all.push(mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &options));
+        for (name, dir) in input.v1_cgroups {
+            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"];
+            all.push(mount(&format!("/sys/fs/cgroup/{name}"), "bind", &dir.to_string_lossy(), &options));
+        }
     }
     if !asked("/dev/shm") {
         let host = options.ipc() == NamespaceMode::Node;

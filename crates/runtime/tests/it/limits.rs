@@ -45,6 +45,11 @@ async fn memory_is_limited_and_its_want_is_named() {
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
 
     let id = world.run(&sandbox, limited("steady", "sleep 1000", resources)).await;
+    // The container sees its own limit, read-only (security.rs).
+    let seen = world
+        .sh(&id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null")
+        .await;
+    assert_eq!(seen, format!("{}\n", 16 << 20));
     let update = v1::LinuxContainerResources {
         memory_limit_in_bytes: 32 << 20,
         cpu_quota: 20_000,

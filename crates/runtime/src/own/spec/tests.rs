@@ -20,6 +20,8 @@ fn with(container: v1::ContainerConfig) -> Result<Value, String> {
         sandbox_dir: Path::new("/run/sb"),
         hostname: "pod",
         unified_cgroups: true,
+        swap_is_limited: true,
+        v1_cgroups: &[],
         known_capabilities: &known,
         least_oom_score: None,
         host_devices: &[],
