@@ -158,7 +158,8 @@ fn prepare_status(pod: &mut Value, old: &Value) {
     keep(pod, old, "spec");
     let before = old.at("metadata");
     let meta = pod.child("metadata");
-    meta.unset("deletionTimestamp");
+    // A status write neither begins nor takes back a deletion.
+    keep(meta, before, "deletionTimestamp");
     keep(meta, before, "ownerReferences");
     let before = old.at("status");
     let status = pod.child("status");
