@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod codec;
+pub mod crd;
 pub mod field;
 pub mod gvk;
 pub mod meta;
