@@ -3,7 +3,6 @@
 mod columns;
 mod definition;
 mod publish;
-mod validate;
 mod version;
 
 pub use columns::age;

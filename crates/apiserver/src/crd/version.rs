@@ -1,7 +1,8 @@
 //! One served version of a custom resource.
 
 use jiff::Timestamp;
-use machinery::field::ErrorList;
+use machinery::crd::{self, Validator};
+use machinery::field::{Error, ErrorList, Path};
 use machinery::schema::Schema;
 use machinery::{Get, Value, json};
 
@@ -13,6 +14,9 @@ pub struct CustomVersion {
     pub columns: Vec<Column>,
     /// The schema as the definition has it, for OpenAPI and validation.
     pub open_api: Value,
+    validator: Validator,
+    api_version: String,
+    kind: String,
     pub has_status: bool,
     /// What every answer of this version warns of.
     pub deprecation: Option<String>,
@@ -49,7 +53,10 @@ impl CustomVersion {
         Self {
             schema: Some(machinery::schema::structural::parse(&schema)),
             columns: Column::all(version),
+            validator: Validator::new(&open_api),
             open_api,
+            api_version: format!("{}/{}", spec.text("group"), version.text("name")),
+            kind: spec.at("names").text("kind").to_owned(),
             has_status: version.at("subresources").has("status"),
             deprecation,
             scale: super::publish::scale_paths(version),
@@ -145,8 +152,60 @@ impl CustomVersion {
         object.set("apiVersion", api_version);
     }
 
-    pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
-        let _ = old;
-        super::validate::check(&self.open_api, object)
+    /// All errors but those of metadata, in upstream's order. `old`: before an update through `subresource`.
+    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> ErrorList {
+        let mut errors = ErrorList::new();
+        for (name, want) in [("kind", &self.kind), ("apiVersion", &self.api_version)] {
+            let got = object.text(name);
+            if got != want {
+                errors.push(Error::invalid(&Path::new(name), got, format!("must be {want}")));
+            }
+        }
+        if errors.is_empty() {
+            let status = subresource == "status";
+            errors = match status {
+                true => self.validator.status(object, old),
+                false => self.validator.object(object, old),
+            };
+            if let Some(paths) = &self.scale {
+                let dotted = |path: &str| if path.is_empty() { String::new() } else { format!(".{path}") };
+                let spec = if status { String::new() } else { dotted(&paths.replicas) };
+                let (replicas, selector) = (dotted(&paths.status_replicas), dotted(&paths.selector));
+                errors.extend(crd::scale(object, &spec, &replicas, &selector));
+            }
+        }
+        let metadata = |meta: &Value, path: &Path| {
+            let embedded = json!({"metadata": meta});
+            let namespaced = !meta.text("namespace").is_empty();
+            let found = resources::objectmeta::validate_generic(
+                &embedded,
+                namespaced,
+                resources::names::path_segment,
+            );
+            found.into_iter().map(|e| below(e, path)).collect()
+        };
+        errors.extend(crd::embedded(&self.open_api, object, &metadata));
+        errors.extend(self.validator.lists(object, old));
+        errors.extend(crd::blocks_rules(&errors).filter(|_| has_rules(&self.open_api)));
+        errors
+    }
+}
+
+/// An error at `metadata.x` as one at `path.x`.
+fn below(error: Error, path: &Path) -> Error {
+    let rest = error.field.as_str().trim_start_matches("metadata").trim_start_matches('.');
+    let field = if rest.is_empty() { path.clone() } else { path.child(rest) };
+    Error { field, ..error }
+}
+
+/// Is there a rule in CEL anywhere in the schema?
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            map.get("x-kubernetes-validations").is_some_and(|rules| !rules.is_null())
+                || map.values().any(has_rules)
+        }
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
     }
 }

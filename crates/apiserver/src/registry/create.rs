@@ -207,9 +207,10 @@ fn before_create(call: &mut Call, resource: &Resource, object: &mut Value) -> Re
         (strategy.prepare_create)(object, &context);
         let mut errors = (strategy.validate)(object, &context);
         if let Some(custom) = &resource.custom {
-            errors.extend(custom.validate(object, None));
-        }
-        if errors.is_empty() {
+            let rule = machinery::names::is_dns_subdomain_name;
+            errors.extend(resources::objectmeta::validate_generic(object, resource.namespaced, rule));
+            errors.extend(custom.validate(object, None, ""));
+        } else if errors.is_empty() {
             errors = resources::objectmeta::validate_generic(
                 object,
                 resource.namespaced,

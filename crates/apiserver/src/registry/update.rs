@@ -293,7 +293,7 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
             errors.extend((strategy.validate_update)(new, old, &context));
         }
         if let Some(custom) = &resource.custom {
-            errors.extend(custom.validate(new, Some(old)));
+            errors.extend(custom.validate(new, Some(old), &call.info.subresource));
         }
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group_kind(), meta::name(new), &errors));
