@@ -8,6 +8,7 @@
 //! It does not know HTTP, the store, nor how pods run.
 
 mod common;
+mod daemonset;
 mod deployment;
 mod endpointslice;
 mod garbage;

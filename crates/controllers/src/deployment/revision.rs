@@ -1,13 +1,11 @@
 //! Which ReplicaSet holds the current template, names and revisions of ReplicaSets, and the annotations they carry.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::scale::{max_surge, replicas, wanted};
-use crate::common::controller_ref;
+use crate::common::{controller_ref, short_hash};
 
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -61,53 +59,7 @@ fn normal(template: &PodTemplateSpec) -> PodTemplateSpec {
 /// where two templates met on the same.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let value = serde_json::to_value(normal(template)).unwrap_or_default();
-    let mut hash = Fnv::default();
-    hash.value(&value);
-    if let Some(collisions) = collisions {
-        hash.bytes(&collisions.to_le_bytes());
-    }
-    // Letters and digits that spell nothing.
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    hash.0.to_string().bytes().map(|digit| ALPHABET[digit as usize % 27] as char).collect()
-}
-
-/// FNV-1a of 32 bits, over a value in which order of keys does not count.
-struct Fnv(u32);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0x811c_9dc5)
-    }
-}
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    }
-
-    fn value(&mut self, value: &serde_json::Value) {
-        match value {
-            serde_json::Value::Array(items) => {
-                self.bytes(b"[");
-                items.iter().for_each(|item| self.value(item));
-                self.bytes(b"]");
-            }
-            serde_json::Value::Object(map) => {
-                let sorted: BTreeMap<_, _> = map.iter().collect();
-                self.bytes(b"{");
-                for (key, value) in sorted {
-                    self.bytes(key.as_bytes());
-                    self.bytes(b":");
-                    self.value(value);
-                }
-                self.bytes(b"}");
-            }
-            scalar => self.bytes(scalar.to_string().as_bytes()),
-        }
-        self.bytes(b",");
-    }
+    short_hash(&value, collisions)
 }
 
 /// A ReplicaSet for the Deployment's template, without replicas yet.

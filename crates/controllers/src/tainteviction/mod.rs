@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::common::{BY_NODE, Context, is_finished, node_name, pod_node};
+use crate::common::{BY_NODE, Context, is_finished, node_name, pod_node, tolerates};
 use crate::table::Controller;
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -120,19 +120,6 @@ fn decide(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Stay {
         None => Stay::ForEver,
         Some(until) if until <= now => Stay::NoLonger,
         Some(until) => Stay::For(until.duration_since(now).unsigned_abs()),
-    }
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
-    if !(effect.is_empty() || effect == taint.effect) || !(key.is_empty() || key == taint.key) {
-        return false;
-    }
-    match text(&toleration.operator).as_str() {
-        "Exists" => true,
-        "" | "Equal" => !key.is_empty() && text(&toleration.value) == text(&taint.value),
-        _ => false,
     }
 }
 
