@@ -24,6 +24,7 @@ mod admissionregistration;
 mod apiregistration;
 mod apps;
 mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
