@@ -1,7 +1,8 @@
 //! Pod networking: addresses from the node's pod CIDRs, a veth pair per pod on one bridge, host ports, outbound
 //! masquerade, routes to other nodes.
 //!
-//! The entry type is [`Network`]; it implements the runtime's port `PodNetwork`. Pods have host routes only
+//! The entry type is [`Network`]; it implements the runtime's port `PodNetwork`. [`Cni`] implements it
+//! with CNI plugins instead. Pods have host routes only
 //! (`/32`, `/128`) towards the bridge's address: every packet between pods is routed by the host, so Service
 //! translation and network policy see it without `br_netfilter`.
 //!
@@ -10,6 +11,7 @@
 
 mod addresses;
 mod bridge;
+mod cni;
 mod network;
 pub mod nodes;
 mod peers;
@@ -17,5 +19,6 @@ mod ports;
 mod rules;
 
 pub use addresses::{Entry, HostPort};
+pub use cni::Cni;
 pub use network::{Config, Error, Network};
 pub use peers::{Overlay, Peer};

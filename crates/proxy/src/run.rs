@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::affinity::Bound;
+use crate::base::TABLE;
 use crate::conntrack::Flows;
 use crate::endpoints::ready_here;
 use crate::health::Health;
@@ -26,6 +27,9 @@ const BY_SERVICE: &str = "service";
 /// Changes that come together are carried out together; a lone change waits this long.
 const GATHER: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is seen whether the tables are still there: firewalls that restart flush everybody's rules. (The
+/// kernel could tell, but would then also tell us each of our own elements.)
+const LOOK: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -133,20 +137,17 @@ pub async fn run(
                     // Nobody may be waiting any more.
                     let _ = ready.send(());
                 }
-                None
+                LOOK
             }
             Err(error) => {
                 tracing::error!(%error, "cannot set the Services' rules");
-                Some(RETRY)
+                RETRY
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = dirty.wake.notified() => tokio::time::sleep(GATHER).await,
-            () = async { match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            } } => {}
+            () = tokio::time::sleep(wait) => sync.look(),
         }
     }
 }
@@ -242,6 +243,16 @@ impl Sync {
             self.whole = false;
         }
         self.forget_gone()
+    }
+
+    /// Notices when somebody took the tables away; the next [`Sync::apply`] makes them anew.
+    pub(crate) fn look(&mut self) {
+        for rules in &self.rules {
+            if !self.kernel.nft.has_table(rules.family(), TABLE).unwrap_or(true) && !self.whole {
+                tracing::warn!("the Services' rules were removed by somebody else; writing them all");
+                self.whole = true;
+            }
+        }
     }
 
     fn forget_gone(&mut self) -> Result<(), kernel::net::Error> {

@@ -453,6 +453,13 @@ fn packets_really_go_there() {
         }
         put(sync, service("web", spec, json!({}), &ends[1..]));
         assert_eq!(ask("10.96.0.10:80").unwrap(), "1 10.244.0.1");
+        // A firewall that restarts flushes everything.
+        let mut batch = Batch::new();
+        batch.delete_table(Family::Ip, "kube-proxy");
+        Nft::open().unwrap().commit(batch).unwrap();
+        sync.look();
+        sync.apply(vec![]).unwrap();
+        assert_eq!(ask("10.96.0.10:80").unwrap(), "1 10.244.0.1");
     });
 }
 

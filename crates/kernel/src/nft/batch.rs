@@ -59,6 +59,17 @@ impl Nft {
         })
     }
 
+    /// Is the table there? Somebody may have flushed all rules (`nft flush ruleset`).
+    pub fn has_table(&mut self, family: Family, name: &str) -> Result<bool, Error> {
+        let fixed = [family_number(family), 0, 0, 0];
+        let what = format!("look for table {name}");
+        match self.socket.request(what, SUBSYS << 8 | GETTABLE, 0, &fixed, |w| w.attr_str(TABLE_NAME, name)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_absent() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The elements that a set holds in the kernel now, also those that packets added.
     pub fn elements(
         &mut self,

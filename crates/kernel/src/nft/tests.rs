@@ -133,6 +133,7 @@ fn the_kernel_takes_every_statement_and_every_change() {
             );
         }
     }
+    assert!(nft.has_table(Family::Ip, "t").unwrap() && !nft.has_table(Family::Ip, "u").unwrap());
     let mut batch = Batch::new();
     batch.delete_elements(Family::Ip, "t", "ends", [&Key::new().port(1)]);
     let refused = nft.commit(batch).unwrap_err();

@@ -5,6 +5,7 @@ pub const BATCH_BEGIN: u16 = 0x10;
 pub const BATCH_END: u16 = 0x11;
 
 pub const NEWTABLE: u16 = 0;
+pub const GETTABLE: u16 = 1;
 pub const DELTABLE: u16 = 2;
 pub const NEWCHAIN: u16 = 3;
 pub const DELCHAIN: u16 = 5;

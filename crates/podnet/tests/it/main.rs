@@ -6,9 +6,9 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use kernel::net::netns;
-use podnet::{Config, Network, Overlay, Peer};
+use podnet::{Cni, Config, Network, Overlay, Peer};
 use runtime::cri::v1::PortMapping;
-use runtime::network::PodNetworkRequest;
+use runtime::network::{PodNetwork, PodNetworkRequest};
 
 /// Runs `test` as root in a fresh network namespace with loopback up, and a directory for its state.
 fn on_a_host(test: impl FnOnce(&Path) + Send) {
@@ -235,4 +235,57 @@ fn pods_of_two_nodes() {
         .unwrap();
         hosts.iter().for_each(|path| netns::remove(path).unwrap());
     }
+}
+
+/// The real plugins of Debian's containernetworking-plugins.
+#[test]
+fn cni_plugins() {
+    let bin = PathBuf::from("/usr/lib/cni");
+    if !bin.join("bridge").exists() {
+        return println!("skipped: no CNI plugins in {}", bin.display());
+    }
+    on_a_host(|dir| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cni = Cni { conf_dir: dir.join("net.d"), bin_dirs: vec![bin], state_dir: dir.join("cni") };
+        let netns = dir.join("pod");
+        netns::create(&netns).unwrap();
+        let pod = PodNetworkRequest {
+            sandbox_id: "s1".into(),
+            name: "p".into(),
+            netns: netns.clone(),
+            ..Default::default()
+        };
+        let unready = runtime.block_on(cni.setup(&pod)).unwrap_err().to_string();
+        assert!(unready.starts_with("no CNI configuration in "), "{unready}");
+        assert!(!cni.is_configured());
+
+        let leases = dir.join("leases");
+        let list = serde_json::json!({"cniVersion": "1.0.0", "name": "t", "plugins": [{"type": "bridge", "bridge": "br0",
+            "isGateway": true, "ipam": {"type": "host-local", "dataDir": leases,
+                "ranges": [[{"subnet": "10.9.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]});
+        std::fs::create_dir(&cni.conf_dir).unwrap();
+        std::fs::write(cni.conf_dir.join("10-t.conflist"), list.to_string()).unwrap();
+        runtime.block_on(cni.status()).unwrap();
+        let status = runtime.block_on(cni.setup(&pod)).unwrap();
+        assert_eq!(status.ips, ["10.9.0.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(runtime.block_on(cni.setup(&pod)).unwrap(), status, "again is the same");
+        let listener = netns::within(&netns, || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
+        let served = std::thread::spawn(move || write!(listener.accept().unwrap().0, "hello").unwrap());
+        assert_eq!(ask("10.9.0.2:80"), "hello");
+        served.join().unwrap();
+        netns::remove(&netns).unwrap();
+        runtime.block_on(cni.teardown(&pod)).unwrap();
+        runtime.block_on(cni.teardown(&pod)).unwrap();
+        assert!(!leases.join("t/10.9.0.2").exists(), "the address is free");
+
+        std::fs::write(
+            cni.conf_dir.join("05-bad.conflist"),
+            r#"{"name": "x", "plugins": [{"type": "absent"}]}"#,
+        )
+        .unwrap();
+        netns::create(&netns).unwrap();
+        let error = runtime.block_on(cni.setup(&pod)).unwrap_err().to_string();
+        assert!(error.starts_with("CNI plugin \"absent\" ADD: not found in"), "{error}");
+        netns::remove(&netns).unwrap();
+    });
 }
