@@ -1,6 +1,7 @@
 //! Admission: what may change or refuse a write before it is stored. A list of small plugins, in upstream's order.
 
 mod certificates;
+mod escalation;
 mod lifecycle;
 mod limits;
 mod network;
@@ -110,6 +111,7 @@ static PLUGINS: &[&Plugin] = &[
     &certificates::SIGNING,
     &certificates::SUBJECT,
     &network::DEFAULT_CLASS,
+    &escalation::PLUGIN,
     &webhook::MUTATING,
     &webhook::VALIDATING,
     &quota::PLUGIN,

@@ -149,7 +149,7 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
             admission::validate(call, &attributes).await?;
             admitted = true;
         }
-        let special = crate::subresource::namespaces::plan_delete(call, &object)
+        let special = crate::subresource::namespaces::plan_delete(call, &object, options)
             .or_else(|| crate::crd::plan_delete(call, &object));
         let plan = match special {
             Some(plan) => plan,
@@ -230,7 +230,9 @@ pub enum Plan {
 
 fn plan(call: &Call, mut object: Value, options: &DeleteOptions) -> Plan {
     let asked = options.grace.map(|g| if g < 0 { 1 } else { g });
-    let deleting = meta::is_deleting(&object);
+    let period = (call.resource.strategy.grace_period)(&object, asked);
+    // kinds without graceful deletion decide anew each time
+    let deleting = period.is_some() && meta::is_deleting(&object);
     let mut graceful = None;
     let metadata = object.at("metadata");
     if deleting {
@@ -249,7 +251,7 @@ fn plan(call: &Call, mut object: Value, options: &DeleteOptions) -> Plan {
                 _ => {}
             }
         }
-    } else if let Some(period) = (call.resource.strategy.grace_period)(&object, asked) {
+    } else if let Some(period) = period {
         mark(call, &mut object, period);
         graceful = Some(period);
     }
@@ -280,7 +282,7 @@ fn mark(call: &Call, object: &mut Value, grace: i64) {
 }
 
 /// The finalizers that stand for what is to become of the dependents.
-fn set_finalizers(call: &Call, object: &mut Value, options: &DeleteOptions) {
+pub fn set_finalizers(call: &Call, object: &mut Value, options: &DeleteOptions) {
     if call.resource.home.as_ref().is_some_and(|h| h.ttl.is_some()) {
         return;
     }

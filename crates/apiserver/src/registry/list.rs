@@ -92,7 +92,6 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     let core = &call.core;
     let cache = &call.home()?.cache;
     let mut start = String::new();
-    let mut inconsistent = false;
     let given = parse_revision(&options.revision)
         .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     let (snapshot, revision) = if !options.token.is_empty() {
@@ -104,7 +103,6 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
         let token = Token::decode(&options.token)?;
         start = token.start;
         if token.revision < 0 {
-            inconsistent = true;
             latest(call).await?
         } else {
             core.caught_up(token.revision).await?;
@@ -125,8 +123,9 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
         core.caught_up(given).await?;
         now(call)?
     };
-    let _ = inconsistent;
-    Ok(cut(&snapshot, revision, &call.namespace, &options.selector, options.limit, &start))
+    // whatever is there may be answered for version 0, so upstream's cache does not page it
+    let limit = if options.revision == "0" && options.token.is_empty() { 0 } else { options.limit };
+    Ok(cut(&snapshot, revision, &call.namespace, &options.selector, limit, &start))
 }
 
 async fn latest(call: &Call) -> Result<(Snapshot, i64), Status> {

@@ -23,7 +23,7 @@ pub use decode::{decode_body, read_body};
 pub use delete::{DeleteOptions, delete_object};
 pub mod delete_plan {
     //! For kinds that are deleted in their own way.
-    pub use super::delete::Plan;
+    pub use super::delete::{Plan, set_finalizers};
 }
 pub use encode::object_answer;
 pub use get::current;
@@ -59,8 +59,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// As errors name the resource: that of the stored objects (events are one resource behind two groups).
     pub fn gr(&self) -> GroupResource {
-        self.resource.group_resource()
+        match &self.resource.home {
+            Some(home) => GroupResource::new(&*home.name.group, &*home.name.resource),
+            None => self.resource.group_resource(),
+        }
     }
 
     pub fn name(&self) -> &str {

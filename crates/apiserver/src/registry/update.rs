@@ -63,10 +63,9 @@ fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
     }
     let namespace = meta::namespace(object);
     if !call.namespace.is_empty() && !namespace.is_empty() && namespace != call.namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            call.namespace
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     if call.resource.namespaced && namespace.is_empty() {
         object.child("metadata").set("namespace", call.namespace.as_str());
@@ -128,9 +127,6 @@ pub async fn update_object(call: &mut Call, mut request: UpdateRequest<'_>) -> R
 
 async fn create_instead(call: &mut Call, request: &mut UpdateRequest<'_>) -> Result<Updated, Status> {
     let mut object = (request.change)(call, &Value::Null)?;
-    if !meta::resource_version(&object).is_empty() && meta::resource_version(&object) != "0" {
-        return Err(Status::not_found(&call.gr(), call.name()));
-    }
     if let Some(uid) = &request.uid {
         return Err(Status::conflict(
             &call.gr(),
@@ -238,7 +234,10 @@ fn check_revision(call: &Call, new: &Value, entry: &Entry) -> Result<(), Failed>
             Value::from(0),
             "must be specified for an update",
         );
-        return Err(Status::invalid(&call.resource.group_kind(), call.name(), &[error]).into());
+        // upstream names the resource here, not the kind
+        let gr = call.gr();
+        let about = machinery::GroupKind { group: gr.group, kind: gr.resource };
+        return Err(Status::invalid(&about, call.name(), &[error]).into());
     }
     let Ok(given) = given.parse::<u64>() else {
         // upstream returns this error bare

@@ -2,7 +2,8 @@
 
 use machinery::{Get, Value, meta};
 
-use crate::registry::{Call, delete_plan::Plan, fields};
+use crate::registry::delete_plan::{Plan, set_finalizers};
+use crate::registry::{Call, DeleteOptions, fields};
 
 fn is_namespace(call: &Call) -> bool {
     call.resource.group.is_empty() && call.resource.name == "namespaces"
@@ -21,7 +22,7 @@ pub fn deletes_on_update(call: &Call, new: &Value, old: &Value) -> Option<bool> 
 }
 
 /// For namespaces: what a delete does.
-pub fn plan_delete(call: &Call, object: &Value) -> Option<Plan> {
+pub fn plan_delete(call: &Call, object: &Value, options: &DeleteOptions) -> Option<Plan> {
     if !is_namespace(call) {
         return None;
     }
@@ -36,5 +37,6 @@ pub fn plan_delete(call: &Call, object: &Value) -> Option<Plan> {
     let mut object = object.clone();
     object.child("metadata").set("deletionTimestamp", fields::timestamp(call.now));
     object.child("status").set("phase", "Terminating");
+    set_finalizers(call, &mut object, options);
     Some(Plan::Mark(Box::new(object)))
 }

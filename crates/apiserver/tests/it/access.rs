@@ -75,3 +75,33 @@ async fn kubelets_keep_to_their_node() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(s.send(node("n1"), "GET", path, "application/json", Value::Null).await.0, 200);
 }
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_have() {
+    let s = server().await;
+    let jane = || User::new("jane", &[]);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = |name: &str, resource: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io", ""], "resources": [resource], "verbs": ["create"]}]})
+    };
+    let binding = |role: &str, user: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]})
+    };
+    let maker = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "maker"},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create"]}]});
+    assert_eq!(s.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", maker).await.0, 201);
+    assert_eq!(s.post(&format!("{rbac}/rolebindings"), binding("maker", "jane")).await.0, 201);
+    let kind = "application/json";
+    let (code, refused) = s.send(jane(), "POST", &format!("{rbac}/roles"), kind, role("r", "secrets")).await;
+    assert_eq!(code, 403);
+    assert!(refused["message"].as_str().unwrap().contains("not currently held"), "{refused}");
+    let (code, _) =
+        s.send(jane(), "POST", &format!("{rbac}/rolebindings"), kind, binding("cluster-admin", "joe")).await;
+    assert_eq!(code, 403);
+    let (code, _) =
+        s.send(jane(), "POST", &format!("{rbac}/rolebindings"), kind, binding("maker", "joe")).await;
+    assert_eq!(code, 201);
+}

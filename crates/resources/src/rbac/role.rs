@@ -9,6 +9,7 @@ use crate::{Column, Columns, Strategy, objectmeta};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: GROUP,
+    create_on_update: true,
     kind: "Role",
     validate: |obj, _| validate(obj),
     validate_update: |new, old, _| {

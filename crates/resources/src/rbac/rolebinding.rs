@@ -7,6 +7,7 @@ use crate::{Column, Columns, Strategy};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: GROUP,
+    create_on_update: true,
     kind: "RoleBinding",
     default: |obj, context| default_binding(obj, context.version),
     validate: |obj, _| binding(obj, true),
