@@ -133,7 +133,7 @@ impl Program {
 
     /// What [`Program::to_bytes`] made.
     pub fn from_bytes(bytes: &[u8]) -> Option<Program> {
-        if bytes.len() % 8 != 0 || bytes.len() / 8 > MAX {
+        if !bytes.len().is_multiple_of(8) || bytes.len() / 8 > MAX {
             return None;
         }
         let instruction = |b: &[u8]| Instruction {

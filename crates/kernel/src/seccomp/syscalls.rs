@@ -1,5 +1,5 @@
 //! System calls by name. The table is the headers' (through libc); what they do not know yet is by number,
-//! which since 4.17 is one for all architectures.
+//! which since 4.17 is one for all architectures. (long because it is one table, a line a call)
 
 macro_rules! table {
     ($($name:ident),* $(,)?) => { &[$((stringify!($name), paste_number!($name))),*] };

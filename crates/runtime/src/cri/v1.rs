@@ -1,4 +1,4 @@
-//! The messages of CRI v1. @generated from `proto/cri.proto` by `cargo run -p xtask --features codegen --bin codegen-cri`.
+//! The messages of CRI v1. @generated from `proto/cri.proto` by `cargo run -p xtask --features codegen --bin codegen-cri` (long because it is generated).
 
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DnsConfig {

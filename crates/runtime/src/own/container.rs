@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kernel::cgroup::{Cgroup, CgroupError, Limits};
+use kernel::cgroup::{Cgroup, CgroupError};
 use kernel::rootdir::RootDir;
-use prost::Message;
 use tokio::sync::watch;
 
 use super::lifecycle::{Inner, new_id, warn_on_error};
 use super::sandbox::{hostname, remove_dir};
-use super::spec::{self, HostDevice, Input};
+use super::spec::{self, Input};
 use super::state::{self, Container, ContainerState, Phase, Sandbox, lock};
 use super::users::{self, Wanted};
-use super::{filter, mounts, seccomp};
+use super::{devices, filter, mounts, resources, seccomp, signals};
 use crate::confine::{self, Confinement};
 use crate::cri::v1::{self, ContainerEventType, NamespaceMode};
 use crate::cri::{self, Error};
@@ -153,7 +151,7 @@ impl Inner {
             }
             _ => None,
         };
-        let devices = asked_devices(&container.config)?;
+        let devices = devices::asked(&container.config)?;
         let state = container.state().clone();
         let cgroup = self.hierarchy.cgroup(&state.cgroup);
         let v1_cgroups = cgroup.v1_directories();
@@ -178,7 +176,7 @@ impl Inner {
             known_capabilities: &self.known_capabilities,
             least_oom_score: self.least_oom_score,
             host_devices: &if security.privileged {
-                host_devices(Path::new("/dev"), "/dev", 0)
+                devices::below(Path::new("/dev"), "/dev", 0)
             } else {
                 Vec::new()
             },
@@ -314,7 +312,7 @@ impl Inner {
         if container.state().resources.is_some() {
             // Changed between creation and start.
             let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
-            warn_on_error(cgroup.set(&limits(&container.resources())), "apply changed resources");
+            warn_on_error(cgroup.set(&resources::limits(&container.resources())), "apply changed resources");
         }
         self.tell(ContainerEventType::ContainerStartedEvent, &container.id, &container.sandbox_id);
         Ok(())
@@ -373,7 +371,8 @@ impl Inner {
             state.finished_at = exit.at;
             state.reason = reason.to_owned();
             state.pid = 0;
-            if state.started_at == 0 {
+            // A very short one has ended before its start could be noted.
+            if state.started_at == 0 || (exit.at > 0 && state.started_at > exit.at) {
                 state.started_at = exit.at;
             }
         });
@@ -506,24 +505,6 @@ impl Inner {
         }
     }
 
-    pub fn update_resources(
-        &self,
-        container: &Container,
-        wanted: v1::LinuxContainerResources,
-    ) -> cri::Result<()> {
-        let mut merged = container.resources();
-        merge(&mut merged, &wanted);
-        if container.state().phase == Phase::Running {
-            let cgroup = self.hierarchy.cgroup(container.state().cgroup.as_str());
-            cgroup
-                .set(&limits(&wanted))
-                .map_err(|error| Error::unknown(format!("failed to update resources: {}", chain(&error))))?;
-        } else if container.state().phase == Phase::Exited {
-            return Err(Error::unknown(format!("container {:?} is not running", container.id)));
-        }
-        container.update(|state| state.resources = Some(merged.encode_to_vec())).map_err(at(&container.dir))
-    }
-
     pub fn container_status(&self, container: &Container) -> v1::ContainerStatus {
         let state = container.state().clone();
         let user = v1::LinuxContainerUser {
@@ -550,7 +531,7 @@ impl Inner {
             resources: Some(v1::ContainerResources { linux: Some(container.resources()) }),
             image_id: state.image_id,
             user: Some(v1::ContainerUser { linux: Some(user) }),
-            stop_signal: cri_signal(stop_signal(container)) as i32,
+            stop_signal: signals::of_number(stop_signal(container)) as i32,
         }
     }
 
@@ -654,177 +635,14 @@ pub(super) fn phase_of(phase: Phase) -> v1::ContainerState {
     }
 }
 
-/// Set values replace, unset ones stay.
-fn merge(into: &mut v1::LinuxContainerResources, from: &v1::LinuxContainerResources) {
-    let number = |into: &mut i64, from: i64| {
-        if from != 0 {
-            *into = from;
-        }
-    };
-    number(&mut into.cpu_period, from.cpu_period);
-    number(&mut into.cpu_quota, from.cpu_quota);
-    number(&mut into.cpu_shares, from.cpu_shares);
-    number(&mut into.memory_limit_in_bytes, from.memory_limit_in_bytes);
-    number(&mut into.memory_swap_limit_in_bytes, from.memory_swap_limit_in_bytes);
-    number(&mut into.oom_score_adj, from.oom_score_adj);
-    for (into, from) in
-        [(&mut into.cpuset_cpus, &from.cpuset_cpus), (&mut into.cpuset_mems, &from.cpuset_mems)]
-    {
-        if !from.is_empty() {
-            into.clone_from(from);
-        }
-    }
-    into.unified.extend(from.unified.clone());
-}
-
-fn limits(wanted: &v1::LinuxContainerResources) -> Limits {
-    let set = |value: i64| (value != 0).then_some(value);
-    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
-    let text = |value: &String| (!value.is_empty()).then(|| value.clone());
-    Limits {
-        cpu_shares: positive(wanted.cpu_shares),
-        cpu_quota: set(wanted.cpu_quota),
-        cpu_period: positive(wanted.cpu_period),
-        cpuset_cpus: text(&wanted.cpuset_cpus),
-        cpuset_mems: text(&wanted.cpuset_mems),
-        memory: set(wanted.memory_limit_in_bytes),
-        memory_and_swap: set(wanted.memory_swap_limit_in_bytes),
-        pids: None,
-        hugepages: Vec::new(),
-        unified: wanted.unified.clone(),
-    }
-}
-
 /// By number from the pod, else by name from the image, else SIGTERM.
 fn stop_signal(container: &Container) -> i32 {
     let wanted = container.config.stop_signal();
     if wanted != v1::Signal::RuntimeDefault {
-        return signal_number(wanted.as_str_name()).unwrap_or(15);
+        return signals::number(wanted.as_str_name()).unwrap_or(15);
     }
     let name = container.state().stop_signal.to_uppercase();
     let name =
         if name.starts_with("SIG") || name.parse::<i32>().is_ok() { name } else { format!("SIG{name}") };
-    signal_number(&name).unwrap_or(15)
-}
-
-/// Linux's number of `SIGTERM`, `SIGRTMIN+3`, `SIGRTMINPLUS3` or `15`.
-fn signal_number(name: &str) -> Option<i32> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let name = name.strip_prefix("SIG")?;
-    let offset = |rest: &str, word: char, spelled: &str| match rest {
-        "" => Some(0),
-        rest => rest.strip_prefix(word).or_else(|| rest.strip_prefix(spelled))?.parse::<i32>().ok(),
-    };
-    if let Some(rest) = name.strip_prefix("RTMIN") {
-        return Some(34 + offset(rest, '+', "PLUS")?).filter(|n| *n <= 64);
-    }
-    if let Some(rest) = name.strip_prefix("RTMAX") {
-        return Some(64 - offset(rest, '-', "MINUS")?).filter(|n| *n >= 34);
-    }
-    let name = match name {
-        "CLD" => "CHLD",
-        "IOT" => "ABRT",
-        "POLL" => "IO",
-        other => other,
-    };
-    NAMES.iter().position(|have| *have == name).and_then(|at| i32::try_from(at + 1).ok())
-}
-
-fn cri_signal(number: i32) -> v1::Signal {
-    let all = (1..=65).filter_map(|value| v1::Signal::try_from(value).ok());
-    let mut fitting = all.filter(|signal| signal_number(signal.as_str_name()) == Some(number));
-    fitting.next().unwrap_or(v1::Signal::RuntimeDefault)
-}
-
-/// The devices a container asks for by path; a directory stands for all below it.
-fn asked_devices(config: &v1::ContainerConfig) -> cri::Result<Vec<HostDevice>> {
-    let mut all = Vec::new();
-    for device in &config.devices {
-        let host = std::fs::canonicalize(&device.host_path).map_err(|error| {
-            Error::unknown(format!("error gathering device information for {:?}: {error}", device.host_path))
-        })?;
-        let found = if host.is_dir() {
-            host_devices(&host, &device.container_path, 0)
-        } else {
-            host_device(&host, &device.container_path).into_iter().collect()
-        };
-        if found.is_empty() {
-            return Err(Error::unknown(format!("{:?} is not a device node", device.host_path)));
-        }
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
-        all.extend(found.into_iter().map(|d| HostDevice { access: access.to_owned(), ..d }));
-    }
-    Ok(all)
-}
-
-fn host_device(path: &Path, inside: &str) -> Option<HostDevice> {
-    let meta = std::fs::metadata(path).ok()?;
-    let kind = match meta.file_type() {
-        kind if kind.is_char_device() => 'c',
-        kind if kind.is_block_device() => 'b',
-        _ => return None,
-    };
-    Some(HostDevice {
-        path: inside.to_owned(),
-        kind,
-        major: rustix::fs::major(meta.rdev()),
-        minor: rustix::fs::minor(meta.rdev()),
-        mode: meta.mode() & 0o7777,
-        uid: meta.uid(),
-        gid: meta.gid(),
-        access: "rwm".to_owned(),
-    })
-}
-
-/// All device nodes below `dir`, except what a container has of its own.
-fn host_devices(dir: &Path, inside: &str, depth: u32) -> Vec<HostDevice> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Ok(kind) = entry.file_type() else { continue };
-        if matches!(
-            name.as_str(),
-            "pts" | "shm" | "fd" | "mqueue" | "console" | "ptmx" | ".lxc" | ".lxd-mounts"
-        ) {
-            continue;
-        }
-        let inside = format!("{inside}/{name}");
-        if kind.is_dir() && depth < 4 {
-            all.extend(host_devices(&entry.path(), &inside, depth + 1));
-        } else if kind.is_char_device() || kind.is_block_device() {
-            all.extend(host_device(&entry.path(), &inside));
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_numbers() {
-        for (name, number) in [
-            ("SIGTERM", 15),
-            ("SIGKILL", 9),
-            ("SIGRTMIN+3", 37),
-            ("SIGRTMINPLUS3", 37),
-            ("SIGRTMAXMINUS1", 63),
-            ("15", 15),
-            ("SIGPOLL", 29),
-        ] {
-            assert_eq!(signal_number(name), Some(number), "{name}");
-        }
-        for bad in ["", "TERM", "SIGNONE", "0", "99", "SIGRTMIN+x"] {
-            assert_eq!(signal_number(bad), None, "{bad}");
-        }
-        assert_eq!(cri_signal(15), v1::Signal::Sigterm);
-    }
+    signals::number(&name).unwrap_or(15)
 }

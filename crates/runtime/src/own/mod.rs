@@ -4,15 +4,18 @@
 //! [`Runtime::open`] finds it again.
 
 mod container;
+mod devices;
 mod events;
 mod exec;
 mod filter;
 mod images;
 mod lifecycle;
 mod mounts;
+mod resources;
 mod sandbox;
 mod seccomp;
 mod service;
+mod signals;
 mod spec;
 mod state;
 mod stats;

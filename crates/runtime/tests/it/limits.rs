@@ -149,10 +149,8 @@ async fn logs_are_split_and_rotated() {
         std::fs::read_to_string(path).unwrap()
     };
     let log = wait_for(&path, "stdout F ").await;
-    let lengths: Vec<(&str, usize)> = log
-        .lines()
-        .map(|l| (l.splitn(4, ' ').nth(2).unwrap(), l.splitn(4, ' ').nth(3).unwrap().len()))
-        .collect();
+    let lengths: Vec<(&str, usize)> =
+        log.lines().map(|l| (l.split(' ').nth(2).unwrap(), l.splitn(4, ' ').nth(3).unwrap().len())).collect();
     assert_eq!(lengths, [("P", 16384), ("P", 16384), ("F", 7232)]);
     let old = format!("{path}.1");
     std::fs::rename(&path, &old).unwrap();

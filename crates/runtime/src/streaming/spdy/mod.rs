@@ -347,11 +347,10 @@ where
     let upload = async {
         while let Some(Ok(message)) = stream.next().await {
             match message {
-                Message::Binary(bytes) => {
-                    if write.write_all(&bytes).await.is_err() {
-                        break;
-                    }
-                }
+                Message::Binary(bytes) => match write.write_all(&bytes).await {
+                    Ok(()) => {}
+                    Err(_) => break,
+                },
                 Message::Close(_) => break,
                 _ => {}
             }
