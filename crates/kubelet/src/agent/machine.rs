@@ -50,14 +50,17 @@ impl Machine {
                 hugepages.insert(format!("hugepages-{}", from_bytes(size * 1024).0), size * 1024 * count);
             }
         }
+        let machine_id = word("/etc/machine-id");
+        // Firmware may have none, and may not be readable.
+        let uuid = word("/sys/class/dmi/id/product_uuid");
         Machine {
             cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
             memory: meminfo(&memory, "MemTotal"),
             swap: meminfo(&memory, "SwapTotal"),
             disk: disk(&config.root).map_or(0, |d| d.capacity),
             hugepages,
-            machine_id: word("/etc/machine-id"),
-            system_uuid: word("/sys/class/dmi/id/product_uuid"),
+            system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
+            machine_id,
             boot_id: word("/proc/sys/kernel/random/boot_id"),
             kernel: word("/proc/sys/kernel/osrelease"),
             os_image: os.trim_matches('"').to_owned(),
