@@ -161,7 +161,8 @@ async fn whole_path(dir: &Path) {
     let web: SocketAddr = "10.96.0.80:80".parse().unwrap();
     let node_port: SocketAddr = "192.0.2.10:30080".parse().unwrap();
     until("the Service answers", move || ask(web).is_ok()).await;
-    for (from, to) in [("host", web), ("host", node_port)] {
+    let loopback: SocketAddr = "127.0.0.1:30080".parse().unwrap();
+    for (from, to) in [("host", web), ("host", node_port), ("host", loopback)] {
         assert_eq!(blocking(move || answers(to)).await, ["a", "b"], "{from} to {to}");
     }
     let netns_a = a.netns.clone();
@@ -177,6 +178,20 @@ async fn whole_path(dir: &Path) {
     assert_eq!(by_name.await, Some(vec!["a".to_string(), "b".to_string()]));
     assert_eq!(blocking(|| resolve("nothing.default.svc.cluster.local")).await, None, "host asks too");
     assert!(api.get("services", "kube-system/kube-dns").is_some());
+
+    // A Service whose endpoint is the host itself, as that of the API server.
+    let listener = TcpListener::bind("192.0.2.10:8080").unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"host");
+        }
+    });
+    api.put(service("kubernetes", "10.96.0.1", 30081));
+    api.put(slice("kubernetes", &[&Pod { netns: PathBuf::new(), ip: "192.0.2.10".parse().unwrap() }]));
+    let own: SocketAddr = "10.96.0.1:80".parse().unwrap();
+    until("the host reaches itself", move || ask(own).is_ok_and(|who| who == "host")).await;
+    let netns_a = a.netns.clone();
+    assert_eq!(blocking(move || netns::within(&netns_a, || answers(own)).unwrap()).await, ["host"]);
 
     // Endpoints go one by one, then the Service.
     api.put(slice("web", &[&b]));
