@@ -20,6 +20,7 @@ mod podgc;
 mod replicaset;
 mod rootca;
 mod serviceaccount;
+mod statefulset;
 mod table;
 mod tainteviction;
 

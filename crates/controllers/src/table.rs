@@ -22,6 +22,7 @@ pub const TABLE: &[Controller] = &[
     crate::rootca::CONTROLLER,
     crate::replicaset::CONTROLLER,
     crate::deployment::CONTROLLER,
+    crate::statefulset::CONTROLLER,
     crate::daemonset::CONTROLLER,
     crate::endpointslice::CONTROLLER,
     crate::garbage::CONTROLLER,

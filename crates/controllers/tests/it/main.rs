@@ -7,4 +7,5 @@ mod namespace;
 mod node;
 mod scheduling;
 mod service;
+mod statefulset;
 mod world;
