@@ -236,17 +236,20 @@ impl<'b> Cursor<'b> {
         Some(head)
     }
 
-    fn key(&mut self, last: &[u8], ids: &[u32]) -> Option<(Bytes, Versions<Place>)> {
+    /// Appends the next key to `keys`, where the last one begins at `last`; answers its versions.
+    fn key(&mut self, keys: &mut Vec<u8>, last: usize, ids: &[u32]) -> Option<Versions<Place>> {
         let (prefix, rest) = (self.number()? as usize, self.number()? as usize);
-        let mut key = Vec::with_capacity(prefix + rest);
-        key.extend_from_slice(last.get(..prefix)?);
-        key.extend_from_slice(self.bytes(rest)?);
-        let versions = match self.number()? {
+        let rest = self.bytes(rest)?;
+        if prefix > keys.len() - last {
+            return None;
+        }
+        keys.extend_from_within(last..last + prefix);
+        keys.extend_from_slice(rest);
+        Some(match self.number()? {
             0 => return None,
             1 => Versions::One(self.version(ids)?),
             n => Versions::Many((0..n).map(|_| self.version(ids)).collect::<Option<_>>()?),
-        };
-        Some((key.into(), versions))
+        })
     }
 
     fn version(&mut self, ids: &[u32]) -> Option<Version<Place>> {
@@ -270,19 +273,31 @@ pub(super) fn decode_head(file: &[u8]) -> Result<Head, Damaged> {
 
 /// The keys; `ids` are those of the opened segments in the order of the head's list.
 pub(super) fn decode_keys(file: &[u8], ids: &[u32]) -> Result<BTreeMap<Bytes, Versions<Place>>, Damaged> {
-    let mut keys: Vec<(Bytes, Versions<Place>)> = Vec::new();
+    let mut all: Vec<(Bytes, Versions<Place>)> = Vec::new();
     for (offset, block) in blocks(file)?.into_iter().skip(1) {
         let mut cursor = Cursor { block, at: 0 };
-        let mut first = true;
+        // One allocation for all keys of a block; each key is a slice of it.
+        let mut keys: Vec<u8> = Vec::with_capacity(2 * BLOCK);
+        let mut found: Vec<(usize, Versions<Place>)> = Vec::new();
+        let mut last = 0;
         while cursor.at < block.len() {
-            let last = keys.last().filter(|_| !first).map_or(&[][..], |(key, _)| &key[..]);
-            let entry = cursor.key(last, ids).ok_or(Damaged { offset: offset + cursor.at })?;
-            keys.push(entry);
-            first = false;
+            let start = keys.len();
+            let versions = cursor.key(&mut keys, last, ids).ok_or(Damaged { offset: offset + cursor.at })?;
+            found.push((start, versions));
+            last = start;
         }
+        keys.shrink_to_fit();
+        let keys = Bytes::from(keys);
+        let mut end = keys.len();
+        let from = all.len();
+        for (start, versions) in found.into_iter().rev() {
+            all.push((keys.slice(start..end), versions));
+            end = start;
+        }
+        all[from..].reverse();
     }
     // They are in order, which makes this cheap.
-    Ok(keys.into_iter().collect())
+    Ok(all.into_iter().collect())
 }
 
 /// The segment list of a checkpoint at `position`.

@@ -353,7 +353,7 @@ impl Loader<'_> {
         granted.into_iter().for_each(|(id, ttl)| leases.grant(id, ttl, now));
         let segments = table.snapshot();
         let first = compacted.max(2);
-        let mut changes: Vec<(Revision, u32, u32, Bytes)> = Vec::new();
+        let mut changes: Vec<(Revision, u32, u32, &Bytes)> = Vec::new();
         let mut live = 0;
         for (key, versions) in &keys {
             for version in versions.as_slice() {
@@ -365,7 +365,7 @@ impl Loader<'_> {
                 };
                 segment.live.fetch_add(u64::from(place.len), Relaxed);
                 if version.modified >= first {
-                    changes.push((version.modified, segment.seq, place.offset, key.clone()));
+                    changes.push((version.modified, segment.seq, place.offset, key));
                 }
             }
             if let Some(newest) = versions.as_slice().last().filter(|v| !v.is_tombstone()) {
@@ -375,8 +375,8 @@ impl Loader<'_> {
                 }
             }
         }
-        changes.sort_unstable();
-        let mut index = Index { keys, first, compacted, live, revision: first - 1, ..Index::default() };
+        changes.sort_unstable_by_key(|(revision, seq, offset, _)| (*revision, *seq, *offset));
+        let mut index = Index { first, compacted, live, revision: first - 1, ..Index::default() };
         // At the compacted revision itself some keys may be superseded and gone.
         if changes.first().is_none_or(|c| c.0 != first) && compacted >= 2 && compacted <= revision {
             index.history.push_back(Changed::Many(Box::default()));
@@ -387,8 +387,9 @@ impl Loader<'_> {
                 let what = format!("revision {} is missing", index.revision + 1);
                 return Err(corrupt(disk, "", 0, &what));
             }
-            index.commit(commit.iter().map(|(_, _, _, key)| key.clone()).collect());
+            index.commit(commit.iter().map(|(_, _, _, key)| (*key).clone()).collect());
         }
+        index.keys = keys;
         if index.revision < revision {
             return Err(corrupt(disk, "", 0, &format!("revision {} is missing", index.revision + 1)));
         }
