@@ -64,6 +64,24 @@ fn main() {
     );
     let value = object.clone();
     time("serde_json to bytes", Box::new(move || drop(serde_json::to_vec(&value))));
+    let value = object.clone();
+    time("to protobuf", Box::new(move || drop(machinery::codec::proto::encode_message(pod, &value))));
+    let wire = machinery::codec::proto::encode_message(pod, &object);
+    time("from protobuf", Box::new(move || drop(machinery::codec::proto::decode_message(&wire, pod))));
+    let (live, mut changed) = (object.clone(), object.clone());
+    changed["metadata"]["labels"]["new"] = "label".into();
+    time("managed fields, update", Box::new(move || drop(manage(&live, changed.clone()))));
     let mut value = object;
     time("normalize", Box::new(move || schema::normalize(pod, &mut value)));
+}
+
+fn manage(live: &machinery::Value, new: machinery::Value) -> machinery::Value {
+    use machinery::apply::{FieldManager, Filter, OneVersion, Typed};
+    let gvk = GroupVersionKind::new("", "v1", "Pod");
+    let filters = std::collections::BTreeMap::from([("v1".to_owned(), Filter::exclude(&[&["status"]]))]);
+    let typed = Typed::Schema(schema::of_kind(&gvk).expect("a built-in kind"));
+    let now = "2024-01-01T00:00:00Z";
+    let manager =
+        FieldManager { typed, gvk: &gvk, subresource: "", filters: &filters, convert: &OneVersion, now };
+    manager.update(live, new, "me")
 }
