@@ -33,8 +33,10 @@ mod networking;
 mod node;
 mod policy;
 mod rbac;
+mod resource;
 mod scheduling;
 mod storage;
+mod storagemigration;
 
 pub use core::service_ips;
 

@@ -53,6 +53,12 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::rbac::clusterrolebinding::STRATEGY,
     &crate::rbac::role::STRATEGY,
     &crate::rbac::rolebinding::STRATEGY,
+    &crate::resource::deviceclass::STRATEGY,
+    &crate::resource::devicetaintrule::STRATEGY,
+    &crate::resource::resourceclaim::STRATEGY,
+    &crate::resource::resourceclaimtemplate::STRATEGY,
+    &crate::resource::resourcepoolstatusrequest::STRATEGY,
+    &crate::resource::resourceslice::STRATEGY,
     &crate::scheduling::priorityclass::STRATEGY,
     &crate::storage::csidriver::STRATEGY,
     &crate::storage::csinode::STRATEGY,
@@ -60,4 +66,5 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::storage::storageclass::STRATEGY,
     &crate::storage::volumeattachment::STRATEGY,
     &crate::storage::volumeattributesclass::STRATEGY,
+    &crate::storagemigration::storageversionmigration::STRATEGY,
 ];
