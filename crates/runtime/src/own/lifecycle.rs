@@ -160,6 +160,16 @@ fn privileges() -> (Vec<String>, Option<i64>) {
     (known, if resource { None } else { own() })
 }
 
+impl Drop for Inner {
+    /// The read-only views of our programs go with the agent; what runs from them keeps them.
+    fn drop(&mut self) {
+        let helper = self.helper.first().map(PathBuf::from);
+        for path in helper.iter().chain([&self.shim_program]) {
+            warn_on_error(mounts::unmount(path), "unmount a program");
+        }
+    }
+}
+
 impl Inner {
     pub fn sandbox_run(&self, id: &str) -> PathBuf {
         self.config.run.join("sandboxes").join(id)

@@ -136,3 +136,13 @@ async fn a_dead_shim_is_a_dead_sandbox() {
     assert_eq!(status.state(), v1::PodSandboxState::SandboxNotready);
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_runtime_leaves_no_mount() {
+    let Some(world) = World::new().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    drop(runtime::Runtime::open(crate::world::config(dir.path())).await.unwrap());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*dir.path().to_string_lossy()), "{mounts}");
+    world.close().await;
+}
