@@ -125,11 +125,11 @@ impl Forwarder {
         }
         match &self.upstreams {
             Upstreams::Servers(servers) => servers.clone(),
-            Upstreams::ResolvConf(path) => self.from_file(path),
+            Upstreams::ResolvConf(path) => self.listed_in(path),
         }
     }
 
-    fn from_file(&self, path: &Path) -> Vec<SocketAddr> {
+    fn listed_in(&self, path: &Path) -> Vec<SocketAddr> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(read) = read.as_mut().filter(|r| r.at.elapsed() < FRESH) {
             return read.servers.clone();

@@ -85,6 +85,15 @@ fn every_statement(family: Family, net: &str) -> Table {
     table
 }
 
+/// Unpins a namespace, also when the test fails.
+struct Unpin(std::path::PathBuf);
+
+impl Drop for Unpin {
+    fn drop(&mut self) {
+        let _ = netns::remove(&self.0);
+    }
+}
+
 fn counts(nft: &mut Nft, table: &Table) -> Vec<usize> {
     let statics = table.sets.iter().filter(|(_, s)| !s.dynamic && !s.interval);
     statics.map(|(name, _)| nft.elements(table.family, &table.name, name).unwrap().len()).collect()
@@ -98,6 +107,7 @@ fn the_kernel_takes_every_statement_and_every_change() {
     let dir = tempfile::tempdir().unwrap();
     let ns = dir.path().join("ns");
     netns::create(&ns).unwrap();
+    let _unpin = Unpin(ns.clone());
     let mut nft = Nft::open_in(&ns).unwrap();
     for (family, net) in [(Family::Ip, "10.0.0.0/24"), (Family::Ip6, "fd00::/64")] {
         let full = every_statement(family, net);
@@ -138,7 +148,6 @@ fn the_kernel_takes_every_statement_and_every_change() {
     batch.delete_elements(Family::Ip, "t", "ends", [&Key::new().port(1)]);
     let refused = nft.commit(batch).unwrap_err();
     assert!(refused.to_string().starts_with("delete elements of ends: "), "{refused}");
-    netns::remove(&ns).unwrap();
 }
 
 #[test]
