@@ -23,6 +23,7 @@ mod strategy;
 mod admissionregistration;
 mod apiregistration;
 mod apps;
+mod autoscaling;
 mod batch;
 mod certificates;
 mod coordination;

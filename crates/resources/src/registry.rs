@@ -15,6 +15,7 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::apps::deployment::STRATEGY,
     &crate::apps::replicaset::STRATEGY,
     &crate::apps::statefulset::STRATEGY,
+    &crate::autoscaling::horizontalpodautoscaler::STRATEGY,
     &crate::batch::cronjob::STRATEGY,
     &crate::batch::job::STRATEGY,
     &crate::certificates::clustertrustbundle::STRATEGY,

@@ -1,0 +1,4 @@
+//! autoscaling.
+
+pub(crate) mod horizontalpodautoscaler;
+mod metrics;
