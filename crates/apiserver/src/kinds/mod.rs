@@ -69,6 +69,12 @@ impl Resource {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 
+    /// As validation names the kind: that of the stored objects (events are one kind behind two groups).
+    pub fn stored_kind(&self) -> GroupKind {
+        let group = self.home.as_ref().map_or(&self.group, |home| &home.name.group);
+        GroupKind { group: group.clone(), kind: self.kind.clone() }
+    }
+
     pub fn api_version(&self) -> String {
         machinery::GroupVersion::new(&*self.group, &*self.version).to_string()
     }

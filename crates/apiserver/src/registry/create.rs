@@ -218,7 +218,7 @@ fn before_create(call: &mut Call, resource: &Resource, object: &mut Value) -> Re
             );
         }
         if !errors.is_empty() {
-            return Err(Status::invalid(&resource.group_kind(), meta::name(object), &errors));
+            return Err(Status::invalid(&resource.stored_kind(), meta::name(object), &errors));
         }
         (strategy.warnings)(object, None, &context)
     };

@@ -255,9 +255,15 @@ fn plan(call: &Call, mut object: Value, options: &DeleteOptions) -> Plan {
         mark(call, &mut object, period);
         graceful = Some(period);
     }
+    let marked_before = meta::is_deleting(&object) && graceful.is_none();
+    let finalizers_before = object.at("metadata").at("finalizers").clone();
     set_finalizers(call, &mut object, options);
+    let same = object.at("metadata").at("finalizers") == &finalizers_before;
     let held = meta::finalizers(&object).next().is_some();
     if held {
+        if marked_before && same {
+            return Plan::Nothing;
+        }
         if !meta::is_deleting(&object) {
             mark(call, &mut object, 0);
         } else if graceful.is_none() {

@@ -59,12 +59,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// As errors name the resource: that of the stored objects (events are one resource behind two groups).
     pub fn gr(&self) -> GroupResource {
-        match &self.resource.home {
-            Some(home) => GroupResource::new(&*home.name.group, &*home.name.resource),
-            None => self.resource.group_resource(),
-        }
+        self.resource.group_resource()
     }
 
     pub fn name(&self) -> &str {

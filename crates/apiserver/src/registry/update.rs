@@ -295,7 +295,7 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
             errors.extend(custom.validate(new, Some(old), &call.info.subresource));
         }
         if !errors.is_empty() {
-            return Err(Status::invalid(&resource.group_kind(), meta::name(new), &errors));
+            return Err(Status::invalid(&resource.stored_kind(), meta::name(new), &errors));
         }
         (strategy.warnings)(new, Some(old), &context)
     };
