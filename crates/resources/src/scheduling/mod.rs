@@ -1,3 +1,5 @@
 //! scheduling.k8s.io.
 
+pub(crate) mod podgroup;
 pub(crate) mod priorityclass;
+pub(crate) mod workload;

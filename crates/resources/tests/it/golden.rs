@@ -13,7 +13,7 @@ use machinery::{Get, GroupKind, GroupVersionKind, Status, Value, json};
 use resources::{Context, User, names, objectmeta, service_ips, strategy};
 
 /// At least so many of the compared answers must be equal, in percent.
-const WANTED: f64 = 93.0;
+const WANTED: f64 = 96.0;
 
 #[derive(Default)]
 struct Tally {
