@@ -7,9 +7,11 @@
 //!
 //! It does not know HTTP, the store, nor how pods run.
 
+mod clusterrole;
 mod common;
 mod daemonset;
 mod deployment;
+mod endpoints;
 mod endpointslice;
 mod garbage;
 mod manager;

@@ -25,6 +25,8 @@ pub const TABLE: &[Controller] = &[
     crate::statefulset::CONTROLLER,
     crate::daemonset::CONTROLLER,
     crate::endpointslice::CONTROLLER,
+    crate::endpoints::CONTROLLER,
+    crate::clusterrole::CONTROLLER,
     crate::garbage::CONTROLLER,
     crate::namespace::CONTROLLER,
     crate::nodelifecycle::CONTROLLER,

@@ -6,4 +6,4 @@ mod decide;
 mod tests;
 
 pub(crate) use act::CONTROLLER;
-pub(crate) use decide::{services_of, touches_endpoints};
+pub(crate) use decide::{HEADLESS, find_port, is_ipv6, services_of, touches_endpoints};

@@ -31,6 +31,12 @@ async fn slices_follow_pods() {
     world.until("endpoints", ready, |seen| *seen == (1, 3)).await;
     let slice = &slices.list(&of_web).await.unwrap().items[0];
     assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(8080));
+    let endpoints: Api<k8s_openapi::api::core::v1::Endpoints> = world.namespaced("default");
+    let addresses = || async {
+        let endpoints = endpoints.get_opt("web").await.unwrap()?;
+        endpoints.subsets?[0].addresses.as_ref().map(Vec::len)
+    };
+    world.until("the Endpoints", addresses, |count| *count == Some(3)).await;
     let deployments: Api<Deployment> = world.namespaced("default");
     let scale = Patch::Merge(json!({"spec": {"replicas": 1}}));
     deployments.patch("web", &PatchParams::default(), &scale).await.unwrap();
