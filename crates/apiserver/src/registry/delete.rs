@@ -41,6 +41,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     super::get::check_name(call)?;
     let body = read_body(call, body).await?;
     let options = parse_delete_options(call, &body)?;
+    call.warnings.extend(crate::subresource::delete_warning(call, &options));
     let (code, entry) = match delete_object(call, &options).await? {
         Deleted::Gone(entry) if !returns_object(call) => {
             let object = entry.parse();

@@ -15,6 +15,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = list_options(call, false)?;
     let body = read_body(call, body).await?;
     let delete = parse_delete_options(call, &body)?;
+    call.warnings.extend(crate::subresource::delete_warning(call, &delete));
     let page = list::page(call, &options).await?;
     let resource = call.resource.clone();
     let mut items: Vec<Value> = Vec::new();

@@ -15,6 +15,15 @@ use crate::front::Incoming;
 use crate::front::respond::{Answer, generic};
 use crate::registry::{Call, run_view};
 
+/// What a client that deletes should know.
+pub fn delete_warning(call: &Call, options: &crate::registry::DeleteOptions) -> Option<String> {
+    let silent = options.orphan.is_none() && options.policy.is_empty();
+    let job = call.resource.group == "batch" && call.resource.name == "jobs";
+    (job && silent).then(|| {
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning".to_owned()
+    })
+}
+
 /// Answers a request for a subresource.
 pub async fn run(call: &mut Call, verb: &str, body: Incoming) -> Result<Answer, Status> {
     match (call.resource.group.as_str(), call.resource.name.as_str(), call.info.subresource.as_str()) {
