@@ -21,6 +21,7 @@ mod signer;
 mod strategy;
 
 mod admissionregistration;
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod autoscaling;

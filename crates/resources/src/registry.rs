@@ -9,6 +9,7 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::admissionregistration::policy::MUTATING,
     &crate::admissionregistration::webhook::MUTATING,
     &crate::admissionregistration::webhook::VALIDATING,
+    &crate::apiextensions::customresourcedefinition::STRATEGY,
     &crate::apiregistration::apiservice::STRATEGY,
     &crate::apps::controllerrevision::STRATEGY,
     &crate::apps::daemonset::STRATEGY,
