@@ -1,5 +1,6 @@
 //! The controllers and the scheduler at work on a real API server in this process, with pretended nodes.
 
+mod access;
 mod daemonset;
 mod deployment;
 mod garbage;
