@@ -23,14 +23,6 @@ pub(crate) fn since(time: &str, now: Timestamp) -> String {
     }
 }
 
-/// How long until an RFC 3339 time.
-pub(crate) fn until(time: &str, now: Timestamp) -> String {
-    match time.parse::<Timestamp>() {
-        Ok(time) => human(time.as_second() - now.as_second()),
-        Err(_) => "<unknown>".into(),
-    }
-}
-
 /// A duration in at most two units of about three digits (`k8s.io/apimachinery/pkg/util/duration`).
 pub(crate) fn human(seconds: i64) -> String {
     let two = |major: i64, unit: &str, minor: i64, small: &str| {

@@ -10,7 +10,6 @@ pub(crate) enum Zero {
     Null,
     Text,
     Number,
-    False,
 }
 
 /// (Go's name, JSON name, zero)
@@ -40,7 +39,6 @@ impl Zero {
             Zero::Null => "null",
             Zero::Text => "\"\"",
             Zero::Number => "0",
-            Zero::False => "false",
         }
         .into()
     }

@@ -1,7 +1,7 @@
 //! Values that are a number or a percentage.
 
+use machinery::Value;
 use machinery::field::{ErrorList, Path};
-use machinery::{Get, Value};
 
 use crate::check::Errors;
 use crate::names;
@@ -31,14 +31,5 @@ pub(crate) fn amount(value: &Value) -> i64 {
     match value {
         Value::String(text) => percentage(value).or_else(|| text.parse().ok()).unwrap_or(0),
         other => other.as_i64().unwrap_or(0),
-    }
-}
-
-/// As `kubectl` shows it; "" if absent.
-pub(crate) fn shown(obj: &Value, field: &str) -> String {
-    match obj.at(field) {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
     }
 }

@@ -40,6 +40,7 @@ mod scheduling;
 mod storage;
 mod storagemigration;
 
+pub use core::event::convert as convert_event;
 pub use core::service_ips;
 
 pub use strategy::{Column, Columns, Context, Strategy, User, strategy};

@@ -274,9 +274,3 @@ pub(crate) fn generation_by_spec(new: &mut Value, old: &Value) {
         next_generation(new, old);
     }
 }
-
-/// Status subresource: spec and metadata stay as they were.
-pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
-    keep(new, old, "spec");
-    reset_for_status(new, old);
-}

@@ -130,7 +130,7 @@ fn port(port: &Value, at: &Path, errors: &mut ErrorList) {
         errors.one_of(&at.child("protocol"), protocol, &["TCP", "UDP", "SCTP"]);
     }
     let (end, end_at) = (port.int("endPort"), at.child("endPort"));
-    let mut no_end = |why: &str, errors: &mut ErrorList| {
+    let no_end = |why: &str, errors: &mut ErrorList| {
         if let Some(end) = end {
             errors.invalid(&end_at, end, why);
         }

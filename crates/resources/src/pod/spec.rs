@@ -272,7 +272,7 @@ fn hostname_override(spec: &Value, at: &Path, errors: &mut ErrorList) {
 
 /// References by name, and what little else is left.
 fn names_of_things(spec: &Value, options: Options, at: &Path, errors: &mut ErrorList) {
-    let mut named = |field: &str, rule: fn(&str) -> Vec<String>, errors: &mut ErrorList| {
+    let named = |field: &str, rule: fn(&str) -> Vec<String>, errors: &mut ErrorList| {
         let name = spec.text(field);
         if !name.is_empty() {
             errors.each(&at.child(field), name, rule(name));

@@ -207,7 +207,7 @@ fn duplicates(spec: &Value, at: &Path, out: &mut Vec<String>) {
 
 fn container_warnings(meta: &Value, spec: &Value, root: &Path, out: &mut Vec<String>) {
     let annotations_at = root.child("metadata").child("annotations");
-    let mut annotation = |key: &str, has_field: bool, message: &str, out: &mut Vec<String>| {
+    let annotation = |key: &str, has_field: bool, message: &str, out: &mut Vec<String>| {
         if meta.at("annotations").has(key) && !has_field {
             out.push(format!("{}: {message}", annotations_at.key(key)));
         }
