@@ -106,7 +106,7 @@ fn sources(root: &Path, findings: &mut Vec<String>) -> Result<()> {
             let text = fs::read_to_string(&file)?;
             let shown = file.strip_prefix(root).unwrap_or(&file).display().to_string();
             let is_test = shown.ends_with("tests.rs") || shown.contains("/tests/");
-            let generated = text.starts_with("// @generated");
+            let generated = text.lines().next().is_some_and(|line| line.contains("@generated"));
             if !text.starts_with("//!") && !is_test && !generated {
                 findings.push(format!("{shown}: open it with a `//!` line that says what it is"));
             }

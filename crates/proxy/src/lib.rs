@@ -26,7 +26,7 @@ mod run;
 pub use objects::{Endpoint, Port, Protocol, Service};
 pub use render::{Node, render};
 pub use rules::Rules;
-pub use run::{Config, Error, run};
+pub use run::{Config, Error, remove, run};
 
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,16 @@ impl Dirty {
     }
 }
 
+/// Takes all rules away: for leaving a machine as it was found. Nothing there is success.
+pub fn remove() -> Result<(), kernel::net::Error> {
+    let mut batch = Batch::new();
+    for family in [Family::Ip, Family::Ip6] {
+        batch.add_table(family, crate::base::TABLE);
+        batch.delete_table(family, crate::base::TABLE);
+    }
+    Nft::open()?.commit(batch)
+}
+
 /// Keeps the rules true until `shutdown`; `ready` is told after the first complete sync. The rules stay when it
 /// ends: connections go on while r8s restarts. Works in the network namespace of the process.
 pub async fn run(

@@ -31,6 +31,8 @@ enum Command {
     /// Run kubectl against this host's cluster
     #[command(disable_help_flag = true)]
     Kubectl(commands::kubectl::Args),
+    /// End all pods of this host and remove their network
+    Reset(commands::reset::Args),
     /// Print the completion script for a shell
     Completion(commands::completion::Args),
 }
@@ -59,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Store(args) => commands::store::run(args),
         Command::Etcd(args) => commands::etcd::run(args),
         Command::Kubectl(args) => commands::kubectl::run(args),
+        Command::Reset(args) => commands::reset::run(args),
         Command::Completion(args) => commands::completion::run(args, &mut Cli::command()),
     };
     match result {

@@ -4,6 +4,7 @@ pub mod completion;
 pub mod etcd;
 pub mod image;
 pub mod kubectl;
+pub mod reset;
 pub mod server;
 pub mod snapshot;
 pub mod store;

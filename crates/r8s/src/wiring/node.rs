@@ -20,6 +20,9 @@ use crate::credentials::Credentials;
 use crate::paths::Paths;
 use crate::supervise::Supervisor;
 
+/// The link that pods of this node hang on.
+pub const BRIDGE: &str = "r8s0";
+
 /// The node's parts that others need.
 pub struct NodeParts {
     pub network: Network,
@@ -30,7 +33,7 @@ pub struct NodeParts {
 pub async fn open(config: &Server, paths: &Paths, shutdown: CancellationToken) -> Result<NodeParts> {
     let network = Network::new(podnet::Config {
         state_dir: paths.run().join("podnet"),
-        bridge: "r8s0".to_owned(),
+        bridge: BRIDGE.to_owned(),
         mtu: None,
         cluster_cidrs: vec![config.cluster_cidr.kernel()],
         overlay: podnet::Overlay::None,
