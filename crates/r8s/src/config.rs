@@ -1,5 +1,6 @@
 //! Settings of `r8s server`: flags over the file over defaults, parsed and validated once.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,9 @@ pub struct Settings {
     /// Client key for etcd (PEM)
     #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
     pub etcd_keyfile: Option<PathBuf>,
+    /// When pods are evicted, as the kubelet's flag (memory.available<100Mi,nodefs.available<10%,…)
+    #[arg(long, value_name = "SIGNAL<LIMIT,…")]
+    pub eviction_hard: Option<String>,
 }
 
 impl Settings {
@@ -77,6 +81,7 @@ impl Settings {
             runtime_config: self.runtime_config.or(other.runtime_config),
             feature_gates: self.feature_gates.or(other.feature_gates),
             container_runtime_endpoint: self.container_runtime_endpoint.or(other.container_runtime_endpoint),
+            eviction_hard: self.eviction_hard.or(other.eviction_hard),
             etcd_servers: self.etcd_servers.or(other.etcd_servers),
             etcd_cafile: self.etcd_cafile.or(other.etcd_cafile),
             etcd_certfile: self.etcd_certfile.or(other.etcd_certfile),
@@ -98,6 +103,8 @@ pub struct Server {
     pub runtime_config: Vec<(String, bool)>,
     pub feature_gates: Vec<(String, bool)>,
     pub container_runtime_endpoint: Option<PathBuf>,
+    /// Signals and their limits; `None` leaves the kubelet's own.
+    pub eviction_hard: Option<BTreeMap<String, String>>,
     /// `None`: the embedded store.
     pub etcd: Option<store::etcd::Config>,
 }
@@ -119,6 +126,7 @@ impl Server {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            eviction_hard,
         } = settings;
         let node_name = match node_name {
             Some(name) => name,
@@ -144,6 +152,7 @@ impl Server {
             runtime_config: switches("runtime-config", runtime_config.as_deref())?,
             feature_gates: switches("feature-gates", feature_gates.as_deref())?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
+            eviction_hard: eviction_hard.as_deref().map(thresholds).transpose()?,
             etcd: etcd_servers
                 .map(|servers| etcd(&servers, etcd_cafile, etcd_certfile.zip(etcd_keyfile)))
                 .transpose()?,
@@ -242,6 +251,17 @@ fn switches(flag: &str, text: Option<&str>) -> Result<Vec<(String, bool)>> {
         Ok((key.to_owned(), value))
     };
     text.unwrap_or("").split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
+}
+
+/// `memory.available<100Mi,nodefs.available<5%`.
+fn thresholds(text: &str) -> Result<BTreeMap<String, String>> {
+    let parse = |pair: &str| {
+        let (signal, limit) = pair.split_once('<').with_context(|| {
+            format!("--eviction-hard: {pair:?} must be SIGNAL<LIMIT, like memory.available<100Mi")
+        })?;
+        Ok((signal.trim().to_owned(), limit.trim().to_owned()))
+    };
+    text.split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
 }
 
 fn socket(endpoint: &str) -> Result<PathBuf> {

@@ -121,7 +121,9 @@ impl Cluster {
     pub fn start_server(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.root().join("server.log"))?;
         let root = self.root().display().to_string();
-        let mut command = self.r8s(&["server", "--root", &root, "--node-name", "node-1"]);
+        // A developer's nearly full disk is no reason to evict the tests' pods.
+        let eviction = "--eviction-hard=memory.available<50Mi,nodefs.available<1%,imagefs.available<1%";
+        let mut command = self.r8s(&["server", "--root", &root, "--node-name", "node-1", eviction]);
         command.args(&self.options.flags).stdout(Stdio::piped()).stderr(log);
         let mut server = command.spawn().context("cannot start the server")?;
         let stdout = server.stdout.take().context("stdout was piped")?;

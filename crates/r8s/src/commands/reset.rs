@@ -1,13 +1,14 @@
 //! `r8s reset`: ends all pods of this host and takes away their network and rules. With `--data`, all files too.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use podnet::Network;
 use runtime::Runtime;
 use runtime::cri::{RuntimeService, v1};
+use rustix::mount::UnmountFlags;
 
 use crate::host;
 use crate::instance::Instance;
@@ -36,6 +37,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let pods = executor.block_on(end_pods(&paths))?;
+    unmount_below(&[paths.lib(), paths.run()])?;
     // Also on a host that never had a pod: nothing there is success.
     proxy::remove().context("cannot remove the Services' packet rules")?;
     println!("ended {pods} pods and removed their network");
@@ -64,6 +66,20 @@ fn confirmed(paths: &Paths, data: bool) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Takes away what is mounted below these folders (volumes, namespaces, container roots), the deepest first.
+fn unmount_below(folders: &[PathBuf]) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut ours: Vec<&str> =
+        points.filter(|point| folders.iter().any(|folder| Path::new(point).starts_with(folder))).collect();
+    ours.sort_by_key(|point| std::cmp::Reverse(point.len()));
+    for point in ours {
+        rustix::mount::unmount(point, UnmountFlags::DETACH)
+            .with_context(|| format!("cannot unmount {point}"))?;
+    }
+    Ok(())
+}
+
 /// Ends and removes every sandbox; how many there were.
 async fn end_pods(paths: &Paths) -> Result<usize> {
     let network = Network::new(podnet::Config {
@@ -71,6 +87,7 @@ async fn end_pods(paths: &Paths) -> Result<usize> {
         bridge: crate::wiring::node::BRIDGE.to_owned(),
         mtu: None,
         cluster_cidrs: Vec::new(),
+        overlay: podnet::Overlay::None,
     })
     .context("the pod network")?;
     let mut settings = runtime::Config::new(paths.runtime(), paths.run().join("runtime"))?;

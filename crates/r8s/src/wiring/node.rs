@@ -71,7 +71,7 @@ pub fn start_kubelet(
         &serving.key_pem,
         credentials.authority.certificate_pem(),
     )?;
-    let settings = kubelet::Config {
+    let mut settings = kubelet::Config {
         node_ips: vec![config.node_ip],
         log_root: paths.pod_logs(),
         static_pods: Some(paths.etc().join("manifests")),
@@ -82,6 +82,9 @@ pub fn start_kubelet(
         server: Some(server),
         ..kubelet::Config::new(config.node_name.clone(), paths.lib().join("kubelet"))
     };
+    if let Some(limits) = &config.eviction_hard {
+        settings.eviction_hard = limits.clone();
+    }
     let api = api.clone();
     supervisor.run("kubelet", move |ready, shutdown| {
         let client = identity::client(&api, identity::kubelet(&settings.node_name), "kubelet");

@@ -1,0 +1,7 @@
+//! Whole clusters, each on a host of its own (a network namespace): the real binary, real containers, real packets.
+
+mod adoption;
+mod first_light;
+mod web;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_r8s");
