@@ -62,11 +62,6 @@ impl Supervisor {
         });
     }
 
-    /// What all components stop by.
-    pub fn shutdown(&self) -> CancellationToken {
-        self.shutdown.clone()
-    }
-
     /// Waits for shutdown and then for all components, at most `limit`.
     pub async fn finish(mut self, limit: Duration) {
         self.shutdown.cancelled().await;

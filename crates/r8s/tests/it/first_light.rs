@@ -16,7 +16,7 @@ fn a_deployment_answers_through_its_service() {
         words.extend_from_slice(command);
         cluster.kubectl_ok(&words).map_err(|e| e.to_string())
     };
-    all_answer(&cluster, "by name from a pod", || ask(&["wget", "-q", "-T", "2", "-O", "-", "http://web/"]));
+    all_answer(&cluster, "by name from a pod", || ask(&["wget", "-q", "-O", "-", "http://web/"]));
     let full = ask(&["nslookup", "web.default.svc.cluster.local"]).expect("the name resolves");
     assert!(full.contains("10.96."), "{full}");
 
