@@ -18,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the API server alone, with its store
+    Apiserver(commands::server::Args),
     /// Run a whole cluster: control plane and node in one process
     Server(commands::server::Args),
     /// Import, build, list and remove container images
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Apiserver(args) => commands::apiserver::run(args),
         Command::Server(args) => commands::server::run(args),
         Command::Image(args) => commands::image::run(args),
         Command::Snapshot(args) => commands::snapshot::run(args),

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod apiserver;
 pub mod completion;
 pub mod etcd;
 pub mod image;

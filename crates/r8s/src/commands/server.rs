@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use apiserver::ApiServer;
 use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Server, Settings};
@@ -31,36 +33,34 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
-    let Args { root, config, settings } = args;
-    let from_file = config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let config = Server::resolve(settings.or(from_file))?;
+    let (config, paths) = args.resolve()?;
     host::require_root()?;
+    run_on_threads(serve(config, paths, started))
+}
+
+impl Args {
+    /// The validated settings and where the files are.
+    pub fn resolve(self) -> Result<(Server, Paths)> {
+        let Args { root, config, settings } = self;
+        let from_file = config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        Ok((Server::resolve(settings.or(from_file))?, Paths::new(root)))
+    }
+}
+
+/// Runs a server's whole life, with logs and the process's one TLS stack.
+pub fn run_on_threads(life: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     telemetry::install();
-    // One TLS stack for all that is in this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let paths = Paths::new(root);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(serve(config, paths, started))?;
+    runtime.block_on(life)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     let shutdown = CancellationToken::new();
-    stop_on_signals(shutdown.clone())?;
-    let _instance = Instance::acquire(&paths)?;
-    let listener = wiring::apiserver::listen(&config).await?;
-    let kubeconfig = paths.admin_kubeconfig();
-    let (credentials, store) = prepare(&config, &paths).await?;
-    println!("kubeconfig {}", kubeconfig.display());
-
-    wiring::apiserver::open_to_readers(&paths, &store, &shutdown)?;
-    let api = wiring::apiserver::start(&config, &credentials, store).await?;
-    println!("apiserver up after {} ms", started.elapsed().as_millis());
-    let serving = {
-        let (api, shutdown) = (api.clone(), shutdown.clone());
-        tokio::spawn(async move { api.serve(listener, shutdown).await })
-    };
+    let ControlPlane { api, credentials, serving, _instance } =
+        ControlPlane::start(&config, &paths, started, &shutdown).await?;
     let mut supervisor = Supervisor::new(shutdown.clone());
     wiring::controllers::start(&api, &config, &credentials, &mut supervisor);
     wiring::scheduler::start(&api, &config, &mut supervisor);
@@ -81,6 +81,37 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     supervisor.finish(Duration::from_secs(10)).await;
     let _ = tokio::time::timeout(Duration::from_secs(5), serving).await;
     Ok(())
+}
+
+/// A running API server over its store, with what it took to start it.
+pub struct ControlPlane {
+    pub api: ApiServer,
+    pub credentials: Credentials,
+    /// Ends with the shutdown.
+    pub serving: JoinHandle<Result<(), apiserver::Error>>,
+    pub _instance: Instance,
+}
+
+impl ControlPlane {
+    /// Takes the directory and the port, makes or reads credentials and store, and starts to answer.
+    pub async fn start(
+        config: &Server,
+        paths: &Paths,
+        started: Instant,
+        shutdown: &CancellationToken,
+    ) -> Result<Self> {
+        stop_on_signals(shutdown.clone())?;
+        let instance = Instance::acquire(paths)?;
+        let listener = wiring::apiserver::listen(config).await?;
+        let (credentials, store) = prepare(config, paths).await?;
+        println!("kubeconfig {}", paths.admin_kubeconfig().display());
+        wiring::apiserver::open_to_readers(paths, &store, shutdown)?;
+        let api = wiring::apiserver::start(config, &credentials, store).await?;
+        println!("apiserver up after {} ms", started.elapsed().as_millis());
+        let (door, shutdown) = (api.clone(), shutdown.clone());
+        let serving = tokio::spawn(async move { door.serve(listener, shutdown).await });
+        Ok(Self { api, credentials, serving, _instance: instance })
+    }
 }
 
 /// Credentials and the store, side by side: a first start makes keys while the store opens.
