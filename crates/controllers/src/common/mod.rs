@@ -15,7 +15,7 @@ pub mod test;
 
 pub use context::{Context, message, nonzero, seen};
 pub use discover::{Resource, discover};
-pub use hash::short_hash;
+pub use hash::{data_hash, template_hash};
 pub use nodes::{node_wanted, tolerates};
 pub use own::{controller_of, controller_ref, is_controlled_by};
 pub use percent::{scaled_down, scaled_up};

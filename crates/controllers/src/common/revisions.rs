@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Context, controller_ref, is_controlled_by, seen, short_hash};
+use super::{Context, controller_ref, is_controlled_by, seen};
 
 /// The label with a revision's hash, on revisions and pods.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -23,13 +23,13 @@ pub struct Revisions {
 }
 
 impl Revisions {
-    /// Finds the revision of `template` among those in `store`, or makes it.
+    /// Finds the revision of `template` among those in `store`, or makes it, named by the `hash` of its data.
     pub async fn keep<K: Resource<DynamicType = ()>>(
         context: &Context,
         store: &Store<ControllerRevision>,
         owner: &K,
         template: &PodTemplateSpec,
-        collisions: Option<i32>,
+        hash: impl Fn(&Value) -> String,
     ) -> Result<Self, kube::Error> {
         let namespace = owner.meta().namespace.clone().unwrap_or_default();
         let uid = owner.meta().uid.clone().unwrap_or_default();
@@ -50,7 +50,7 @@ impl Revisions {
                     api.replace(&revision.name_any(), &PostParams::default(), &revision).await?
                 }
                 None => {
-                    let revision = new_revision(owner, template, data, next, collisions);
+                    let revision = new_revision(owner, template, hash(&data), data, next);
                     api.create(&PostParams::default(), &revision).await?
                 }
             };
@@ -110,11 +110,10 @@ fn data(template: &PodTemplateSpec) -> Value {
 fn new_revision<K: Resource<DynamicType = ()>>(
     owner: &K,
     template: &PodTemplateSpec,
+    hash: String,
     data: Value,
     revision: i64,
-    collisions: Option<i32>,
 ) -> ControllerRevision {
-    let hash = short_hash(&data, collisions);
     let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(REVISION_LABEL.into(), hash.clone());
     ControllerRevision {
@@ -122,6 +121,7 @@ fn new_revision<K: Resource<DynamicType = ()>>(
             name: Some(format!("{}-{hash}", owner.meta().name.as_deref().unwrap_or_default())),
             namespace: owner.meta().namespace.clone(),
             labels: Some(labels),
+            annotations: owner.meta().annotations.clone(),
             owner_references: Some(vec![controller_ref(owner)]),
             ..Default::default()
         },

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use super::decide::{Plan, View, decide, new_pod, status, target};
 use crate::common::{
     BY_CONTROLLER, Context, PodControl, REVISION_LABEL, Revisions, available_in, controller_of,
-    pod_controller, seen,
+    pod_controller, seen, template_hash,
 };
 use crate::table::Controller;
 
@@ -81,7 +81,10 @@ impl Worker {
             return Ok(Outcome::Done);
         }
         let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-        let kept = Revisions::keep(&self.context, &self.revisions, &*set, &spec.template, collisions).await;
+        let kept = Revisions::keep(&self.context, &self.revisions, &*set, &spec.template, |data| {
+            template_hash(&data["spec"]["template"], collisions)
+        })
+        .await;
         let revisions = match kept {
             Err(error) if namespace_terminating(&error) => return Ok(Outcome::Done),
             kept => kept?,

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::scale::{max_surge, replicas, wanted};
-use crate::common::{controller_ref, short_hash};
+use crate::common::controller_ref;
 
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -55,11 +55,10 @@ fn normal(template: &PodTemplateSpec) -> PodTemplateSpec {
     template
 }
 
-/// The hash that names a template's ReplicaSet. Stable between runs and versions; `collisions` gives another one
-/// where two templates met on the same.
+/// The hash that names a template's ReplicaSet; `collisions` gives another one where two templates met on the same.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let value = serde_json::to_value(normal(template)).unwrap_or_default();
-    short_hash(&value, collisions)
+    let value = serde_json::to_value(template).unwrap_or_default();
+    crate::common::template_hash(&value, collisions)
 }
 
 /// A ReplicaSet for the Deployment's template, without replicas yet.

@@ -14,7 +14,8 @@ use kube::{Api, ResourceExt};
 use super::decide::{Step, View, decide, status};
 use super::identity::{claims, new_pod, pod_name, revision};
 use crate::common::{
-    BY_CONTROLLER, Context, PodControl, Revisions, available_in, controller_of, message, pod_controller, seen,
+    BY_CONTROLLER, Context, PodControl, Revisions, available_in, controller_of, data_hash, message,
+    pod_controller, seen,
 };
 use crate::table::Controller;
 
@@ -66,9 +67,11 @@ impl Worker {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        let collisions =
-            set.status.as_ref().and_then(|status| status.collision_count).filter(|count| *count > 0);
-        let kept = Revisions::keep(&self.context, &self.revisions, &*set, &spec.template, collisions).await;
+        let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+        let kept = Revisions::keep(&self.context, &self.revisions, &*set, &spec.template, |data| {
+            data_hash(data, Some(collisions))
+        })
+        .await;
         let revisions = match kept {
             Err(error) if namespace_terminating(&error) => return Ok(Outcome::Done),
             kept => kept?,
