@@ -265,11 +265,11 @@ fn template_update(new: &Value, old: &Value, at: &Path, errors: &mut ErrorList) 
             }
         }
         if !same(pod, before.at("spec")) {
-            let shown = internal::compact("PodSpec", pod);
+            let shown = internal::compact("core.PodSpec", pod);
             errors.invalid_shown(&at.child("template.spec"), shown, check::IMMUTABLE);
         }
     } else if !same(template, &before) {
-        let shown = internal::compact("PodTemplateSpec", template);
+        let shown = internal::compact("core.PodTemplateSpec", template);
         errors.invalid_shown(&at.child("template"), shown, check::IMMUTABLE);
     }
 }

@@ -316,7 +316,7 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     errors.immutable(&Path::new("volumeMode"), spec.at("volumeMode"), before.at("volumeMode"));
     if before.has("nodeAffinity") && !same_but_label_names(spec.at("nodeAffinity"), before.at("nodeAffinity"))
     {
-        let shown = crate::internal::compact("VolumeNodeAffinity", spec.at("nodeAffinity"));
+        let shown = crate::internal::compact("core.VolumeNodeAffinity", spec.at("nodeAffinity"));
         let detail = format!("{}, except for updating from beta label to GA", check::IMMUTABLE);
         errors.invalid_shown(&Path::new("nodeAffinity"), shown, &detail);
     }

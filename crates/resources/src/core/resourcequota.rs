@@ -165,7 +165,7 @@ fn selector(spec: &Value, at: &Path, errors: &mut ErrorList) {
             errors.invalid(&at.child("scopeName"), scope, "unsupported scope");
         }
         for _ in 0..misfits(scope, spec) {
-            let shown = internal::compact("ScopeSelector", spec.at("scopeSelector"));
+            let shown = internal::compact("core.ScopeSelector", spec.at("scopeSelector"));
             errors.invalid_shown(at, shown, "unsupported scope applied to resource");
         }
         let only_exists = matches!(

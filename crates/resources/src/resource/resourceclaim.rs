@@ -49,7 +49,7 @@ const DEFINITIONS: &[Column] = &[
 fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     let mut errors = objectmeta::validate_update(new, old);
     if context.subresource != "status" && !same(new.at("spec"), old.at("spec")) {
-        let shown = internal::compact("ResourceClaimSpec", new.at("spec"));
+        let shown = internal::compact("resource.ResourceClaimSpec", new.at("spec"));
         errors.invalid_shown(&Path::new("spec"), shown, IMMUTABLE);
     }
     errors

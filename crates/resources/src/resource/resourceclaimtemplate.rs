@@ -17,7 +17,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     validate_update: |new, old, _| {
         let mut errors = objectmeta::validate_update(new, old);
         if !same(new.at("spec"), old.at("spec")) {
-            let shown = internal::compact("ResourceClaimTemplateSpec", new.at("spec"));
+            let shown = internal::compact("resource.ResourceClaimTemplateSpec", new.at("spec"));
             errors.invalid_shown(&Path::new("spec"), shown, IMMUTABLE);
         }
         errors
