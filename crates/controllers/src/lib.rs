@@ -25,6 +25,7 @@ mod serviceaccount;
 mod statefulset;
 mod table;
 mod tainteviction;
+mod volumes;
 
 pub use manager::{Config, Error, run};
 pub use table::{Controller, TABLE};
