@@ -1,13 +1,12 @@
 //! Finalizers that hold up the deletion of claims that pods use, and of volumes that claims are bound to.
 
-use client::write::{Part, ignore_not_found, merge, namespaced};
+use client::write::{ignore_not_found, namespaced};
 use client::{Key, Outcome, Queue, run_workers};
 use futures_util::FutureExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::ListParams;
-use serde_json::{Value, json};
+use kube::api::{ListParams, PostParams};
 
 use super::pods::{BY_CLAIM, claims};
 use super::terms::volume_phase;
@@ -43,10 +42,6 @@ pub(super) fn decide(meta: &ObjectMeta, finalizer: &str, used: impl FnOnce() -> 
         _ => return None,
     }
     Some(all)
-}
-
-fn patch(meta: &ObjectMeta, finalizers: &[String]) -> Value {
-    json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}})
 }
 
 /// Pods without node do not count: no kubelet starts one whose claim is going.
@@ -100,7 +95,9 @@ async fn run_claims(context: Context) {
                 }
             }
             let api: Api<PersistentVolumeClaim> = namespaced(client, key.namespace());
-            let written = merge(&api, key.name(), Part::Main, &patch(&claim.metadata, &finalizers)).await;
+            let mut claim = (*claim).clone();
+            claim.metadata.finalizers = Some(finalizers);
+            let written = api.replace(key.name(), &PostParams::default(), &claim).await;
             if let Some(claim) = ignore_not_found(written)? {
                 seen(store, &claim).await;
             }
@@ -125,7 +122,9 @@ async fn run_volumes(context: Context) {
                 return Ok(Outcome::Done);
             };
             let api: Api<PersistentVolume> = Api::all(client.clone());
-            let written = merge(&api, key.name(), Part::Main, &patch(&volume.metadata, &finalizers)).await;
+            let mut volume = (*volume).clone();
+            volume.metadata.finalizers = Some(finalizers);
+            let written = api.replace(key.name(), &PostParams::default(), &volume).await;
             if let Some(volume) = ignore_not_found(written)? {
                 seen(store, &volume).await;
             }

@@ -9,4 +9,5 @@ mod node;
 mod scheduling;
 mod service;
 mod statefulset;
+mod volumes;
 mod world;
