@@ -11,6 +11,7 @@ mod clusterrole;
 mod common;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage;

@@ -3,6 +3,7 @@
 mod access;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod garbage;
 mod namespace;
 mod node;
