@@ -17,14 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authn::{Authn, User};
 use crate::authz::Authz;
-use crate::cache::Progress;
 use crate::cache::feed::{Feed, Load};
+use crate::cache::{Latest, Progress};
 use crate::config::Config;
 use crate::front::body::{BoxError, incoming};
 use crate::front::pipeline::{Caller, answer};
 use crate::front::{Body, listen};
 use crate::kinds::{KindMap, Kinds};
 use crate::registry::leases::Leases;
+
+/// How long the caches of a shared store go without being told where it stands.
+const QUIET: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +63,7 @@ pub struct Core {
     pub store: Arc<dyn Store>,
     pub kinds: Arc<Kinds>,
     pub progress: Arc<Progress>,
+    pub latest: Latest,
     pub loads: mpsc::Sender<Load>,
     pub authn: Authn,
     pub authz: Authz,
@@ -123,8 +127,13 @@ impl ApiServer {
         let kinds = Arc::new(Kinds::new(map));
         let progress = Arc::new(Progress::default());
         let (loads, asked) = mpsc::channel(16);
-        let feed =
-            Feed { store: store.clone(), kinds: kinds.clone(), progress: progress.clone(), loads: asked };
+        let feed = Feed {
+            store: store.clone(),
+            kinds: kinds.clone(),
+            progress: progress.clone(),
+            loads: asked,
+            quiet: (!config.exclusive_store).then_some(QUIET),
+        };
         let revision = feed.load_all().await?;
         let core = Arc::new(Core {
             features: config.features(),
@@ -139,6 +148,7 @@ impl ApiServer {
             store,
             kinds,
             progress,
+            latest: Latest::default(),
             loads,
             shutdown: shutdown.clone(),
         });

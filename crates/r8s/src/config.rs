@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -55,6 +56,18 @@ pub struct Settings {
     /// Client key for etcd (PEM)
     #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
     pub etcd_keyfile: Option<PathBuf>,
+    /// Compact the etcd cluster's history this often, in minutes; 0: leave it to others [default: 5]
+    #[arg(long, value_name = "MINUTES")]
+    pub etcd_compaction_interval: Option<u64>,
+    /// Take a snapshot of the cluster's state this often, in minutes [default: never]
+    #[arg(long, value_name = "MINUTES")]
+    pub snapshot_every: Option<u64>,
+    /// Where snapshots go [default: var/lib/r8s/snapshots under the root]
+    #[arg(long, value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// How many snapshots are kept [default: 5]
+    #[arg(long, value_name = "N")]
+    pub snapshot_keep: Option<usize>,
     /// When pods are evicted, as the kubelet's flag (memory.available<100Mi,nodefs.available<10%,…)
     #[arg(long, value_name = "SIGNAL<LIMIT,…")]
     pub eviction_hard: Option<String>,
@@ -86,6 +99,10 @@ impl Settings {
             etcd_cafile: self.etcd_cafile.or(other.etcd_cafile),
             etcd_certfile: self.etcd_certfile.or(other.etcd_certfile),
             etcd_keyfile: self.etcd_keyfile.or(other.etcd_keyfile),
+            etcd_compaction_interval: self.etcd_compaction_interval.or(other.etcd_compaction_interval),
+            snapshot_every: self.snapshot_every.or(other.snapshot_every),
+            snapshot_dir: self.snapshot_dir.or(other.snapshot_dir),
+            snapshot_keep: self.snapshot_keep.or(other.snapshot_keep),
         }
     }
 }
@@ -107,6 +124,18 @@ pub struct Server {
     pub eviction_hard: Option<BTreeMap<String, String>>,
     /// `None`: the embedded store.
     pub etcd: Option<store::etcd::Config>,
+    /// How often the etcd cluster is compacted; the embedded store does so by itself.
+    pub compact_every: Option<Duration>,
+    pub snapshots: Option<Snapshots>,
+}
+
+/// When snapshots are taken and where they go.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    pub every: Duration,
+    /// `None`: beside the store.
+    pub dir: Option<PathBuf>,
+    pub keep: usize,
 }
 
 impl Server {
@@ -126,8 +155,13 @@ impl Server {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            etcd_compaction_interval,
+            snapshot_every,
+            snapshot_dir,
+            snapshot_keep,
             eviction_hard,
         } = settings;
+        let minutes = |n: u64| (n > 0).then(|| Duration::from_secs(n.saturating_mul(60)));
         let node_name = match node_name {
             Some(name) => name,
             None => host::node_name()?,
@@ -153,6 +187,12 @@ impl Server {
             feature_gates: switches("feature-gates", feature_gates.as_deref())?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
             eviction_hard: eviction_hard.as_deref().map(thresholds).transpose()?,
+            compact_every: minutes(etcd_compaction_interval.unwrap_or(5)),
+            snapshots: snapshot_every.and_then(minutes).map(|every| Snapshots {
+                every,
+                dir: snapshot_dir,
+                keep: snapshot_keep.unwrap_or(5).max(1),
+            }),
             etcd: etcd_servers
                 .map(|servers| etcd(&servers, etcd_cafile, etcd_certfile.zip(etcd_keyfile)))
                 .transpose()?,

@@ -36,6 +36,11 @@ impl Paths {
         self.lib().join("store")
     }
 
+    /// Scheduled snapshots of the store.
+    pub fn snapshots(&self) -> PathBuf {
+        self.lib().join("snapshots")
+    }
+
     /// Where a running server lets its store be read (the etcd v3 API, read-only).
     pub fn store_socket(&self) -> PathBuf {
         self.run().join("store.sock")

@@ -1,6 +1,7 @@
 //! What a cluster has from its first second: namespaces, roles, priority classes, flow control, the `kubernetes`
 //! Service. Made or mended at every start; everything at once, so that the store can commit it together.
 
+mod endpoints;
 mod flow;
 mod objects;
 pub mod roles;
@@ -45,9 +46,7 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
         result.map_err(failed)?;
     }
     crate::subresource::services::start(core).await.map_err(failed)?;
-    for (group, resource, object) in objects::addresses(core) {
-        put(core, group, resource, object).await.map_err(failed)?;
-    }
+    endpoints::start(core).await.map_err(failed)?;
     core.fresh().await.map_err(failed)?;
     // what happened before now is nobody's history
     for home in core.kinds.now().homes() {

@@ -1,5 +1,7 @@
 //! Priority classes, the `kubernetes` Service and where it leads, and what extension servers are told.
 
+use std::net::IpAddr;
+
 use machinery::{Value, json};
 
 use crate::server::Core;
@@ -64,15 +66,16 @@ fn kubernetes_service(core: &Core) -> Value {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": core.config.secure_port}]}})
 }
 
-/// Where the `kubernetes` Service leads: this server. Kept so at every start.
-pub fn addresses(core: &Core) -> Vec<(&'static str, &'static str, Value)> {
-    let address = core.config.advertise_address;
-    // an endpoint can't be a loopback address: such a server is for its own host only
-    if address.is_loopback() || address.is_unspecified() {
-        return Vec::new();
-    }
+/// Where the `kubernetes` Service leads: to these API servers.
+pub fn addresses(core: &Core, servers: &[IpAddr]) -> Vec<(&'static str, &'static str, Value)> {
     let port = core.config.secure_port;
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let of = |v4: bool| servers.iter().filter(move |a| a.is_ipv4() == v4).map(IpAddr::to_string);
+    // The family of the server that writes, as EndpointSlices have one.
+    let v4 = core.config.advertise_address.is_ipv4();
+    let (family, own): (_, Vec<String>) = (if v4 { "IPv4" } else { "IPv6" }, of(v4).collect());
+    let subset: Vec<Value> = own.iter().map(|ip| json!({"ip": ip})).collect();
+    let endpoints: Vec<Value> =
+        own.iter().map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}})).collect();
     vec![
         (
             "",
@@ -80,7 +83,7 @@ pub fn addresses(core: &Core) -> Vec<(&'static str, &'static str, Value)> {
             json!({"apiVersion": "v1", "kind": "Endpoints",
                 "metadata": {"name": "kubernetes", "namespace": "default",
                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-                "subsets": [{"addresses": [{"ip": address.to_string()}],
+                "subsets": [{"addresses": subset,
                     "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
         ),
         (
@@ -89,7 +92,7 @@ pub fn addresses(core: &Core) -> Vec<(&'static str, &'static str, Value)> {
             json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
                 "metadata": {"name": "kubernetes", "namespace": "default",
                     "labels": {"kubernetes.io/service-name": "kubernetes"}},
-                "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+                "endpoints": endpoints,
                 "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}),
         ),
     ]

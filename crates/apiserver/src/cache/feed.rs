@@ -26,6 +26,9 @@ pub struct Feed {
     pub kinds: Arc<Kinds>,
     pub progress: Arc<Progress>,
     pub loads: mpsc::Receiver<Load>,
+    /// Others write to the store, too: ask for progress so often while nothing of ours happens, so that the history
+    /// that a resumed watch needs is not compacted meanwhile.
+    pub quiet: Option<Duration>,
 }
 
 impl Feed {
@@ -79,7 +82,7 @@ impl Feed {
             range: KeyRange::prefix(ROOT),
             start_revision: *revision + 1,
             prev_kv: false,
-            progress: None,
+            progress: self.quiet,
         };
         let mut watch = self.store.watch(request).await?;
         loop {
@@ -95,6 +98,7 @@ impl Feed {
                         self.progress.set_applied(at);
                     }
                 },
+                () = self.progress.nudged() => watch.request_progress(),
                 Some((home, done)) = self.loads.recv() => {
                     let (_, kvs) = read(&*self.store, KeyRange::prefix(home.prefix.clone()), *revision).await?;
                     let entries = kvs.iter().filter_map(|kv| {

@@ -11,7 +11,7 @@ mod watchers;
 
 pub use entry::{Entry, Event, Prepared, stored_json};
 pub use fields::Fields;
-pub use progress::Progress;
+pub use progress::{Latest, Progress};
 pub use watchers::{Change, Interest, Scope, Subscription};
 
 use std::collections::VecDeque;

@@ -159,6 +159,7 @@ impl Publisher {
             prefix,
             ttl: None,
             custom: true,
+            features: Vec::new(),
             cache: Cache::with_fields(namespaced, window, Fields::paths(paths)),
         })
     }

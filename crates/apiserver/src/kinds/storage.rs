@@ -31,6 +31,8 @@ pub struct Home {
     pub ttl: Option<std::time::Duration>,
     /// Set for custom resources.
     pub custom: bool,
+    /// The feature gates that were switched on: defaults of built-in kinds may depend on them.
+    pub features: Vec<String>,
     pub cache: Cache,
 }
 
@@ -53,9 +55,11 @@ fn stored_version(group: &str, resource: &str) -> &'static str {
     match (group, resource) {
         ("autoscaling", _) => "v2",
         ("coordination.k8s.io", "leasecandidates") => "v1beta1",
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings") => {
+            "v1beta1"
+        }
         ("certificates.k8s.io", "clustertrustbundles" | "podcertificaterequests") => "v1beta1",
-        ("resource.k8s.io", "devicetaintrules") => "v1beta2",
-        ("resource.k8s.io", "resourcepoolstatusrequests") => "v1alpha3",
+        ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => "v1alpha3",
         ("scheduling.k8s.io", "workloads" | "podgroups") => "v1alpha2",
         ("internal.apiserver.k8s.io", _) => "v1alpha1",
         ("storagemigration.k8s.io", _) => "v1beta1",
@@ -75,6 +79,7 @@ impl Home {
             prefix,
             ttl,
             custom: false,
+            features: config.features(),
             cache: Cache::new(namespaced, config.watch_window, strategy.selectable, strategy.select),
             name,
         }
@@ -87,6 +92,17 @@ impl Home {
 
     pub fn store_key(&self, local: &str) -> String {
         format!("{}{local}", self.prefix)
+    }
+
+    /// For work on stored objects that no request asked for.
+    pub fn context(&self) -> resources::Context<'_> {
+        resources::Context {
+            now: jiff::Timestamp::now(),
+            version: &self.version,
+            subresource: "",
+            user: resources::User::default(),
+            features: &self.features,
+        }
     }
 
     /// `apiVersion` of stored objects.

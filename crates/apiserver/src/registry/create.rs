@@ -58,7 +58,7 @@ pub async fn create_object(
     admission::mutate(call, &mut attributes).await?;
     let mut object = attributes.object.take().unwrap_or_default();
     let generated = fill_system_fields(call, &mut object);
-    let reserved = crate::subresource::services::before_create(call, &mut object, options.dry_run)?;
+    let reserved = crate::subresource::services::before_create(call, &mut object, options.dry_run).await?;
     before_create(call, &resource, &mut object)?;
     attributes.name = meta::name(&object).to_owned();
     attributes.object = Some(object);

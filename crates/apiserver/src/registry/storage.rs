@@ -26,7 +26,7 @@ impl From<Status> for Failed {
     }
 }
 
-fn store_error(error: store::Error) -> Status {
+pub fn store_error(error: store::Error) -> Status {
     match error {
         store::Error::TooLarge(_) => Status::new(
             413,
@@ -72,8 +72,7 @@ impl Core {
     pub async fn fresh(&self) -> Result<i64, Status> {
         let mut want = self.progress.committed();
         if !self.config.exclusive_store {
-            let status = self.store.status().await.map_err(store_error)?;
-            want = want.max(status.revision);
+            want = want.max(self.latest.revision(&*self.store).await.map_err(store_error)?);
         }
         self.caught_up(want).await
     }

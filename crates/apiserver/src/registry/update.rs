@@ -171,7 +171,7 @@ async fn round(
     admission::mutate(call, &mut attributes).await?;
     let mut new = attributes.object.take().unwrap_or_default();
     let old = attributes.old.take().unwrap_or_default();
-    let reserved = crate::subresource::services::before_update(call, &mut new, &old, options.dry_run)?;
+    let reserved = crate::subresource::services::before_update(call, &mut new, &old, options.dry_run).await?;
     before_update(call, &mut new, &old)?;
     attributes.old = Some(old);
     attributes.object = Some(new);

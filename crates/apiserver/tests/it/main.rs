@@ -3,4 +3,5 @@
 mod access;
 mod objects;
 mod reads;
+mod shared;
 mod support;

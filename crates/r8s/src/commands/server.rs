@@ -106,6 +106,7 @@ impl ControlPlane {
         let (credentials, store) = prepare(config, paths).await?;
         println!("kubeconfig {}", paths.admin_kubeconfig().display());
         wiring::apiserver::open_to_readers(paths, &store, shutdown)?;
+        wiring::apiserver::care(config, paths, &store, shutdown);
         let api = wiring::apiserver::start(config, &credentials, store).await?;
         println!("apiserver up after {} ms", started.elapsed().as_millis());
         let (door, shutdown) = (api.clone(), shutdown.clone());

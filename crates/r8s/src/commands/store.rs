@@ -163,28 +163,45 @@ async fn status(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// A progress bar on a terminal; nothing elsewhere.
+/// A progress bar on a terminal; elsewhere a line now and then.
 pub struct Bar {
-    on: bool,
+    on_terminal: bool,
     last: Instant,
+    shown: bool,
 }
+
+const REDRAW: Duration = Duration::from_millis(100);
+const LINE: Duration = Duration::from_secs(2);
 
 impl Bar {
     pub fn new() -> Self {
-        Self { on: std::io::stderr().is_terminal(), last: Instant::now() }
+        Self { on_terminal: std::io::stderr().is_terminal(), last: Instant::now(), shown: false }
     }
 
     pub fn show(&mut self, done: u64, of: u64) {
-        if !self.on || (done < of && self.last.elapsed() < Duration::from_millis(100)) {
+        let pause = if self.on_terminal { REDRAW } else { LINE };
+        // The end is always shown if anything was, so that it does not stop at 97 %.
+        let due = self.last.elapsed() >= pause || (done >= of && (self.shown || self.on_terminal));
+        if !due {
             return;
         }
-        self.last = Instant::now();
-        let filled = (done * 40).checked_div(of).unwrap_or(40).min(40) as usize;
-        let _ = write!(std::io::stderr(), "\r[{:<40}] {done} of {of} keys ", "=".repeat(filled));
+        (self.last, self.shown) = (Instant::now(), true);
+        let parts = |of_all: u64| (done * of_all).checked_div(of).unwrap_or(of_all).min(of_all);
+        // Nobody to tell is no reason to stop.
+        let _ = if self.on_terminal {
+            write!(
+                std::io::stderr(),
+                "\r[{:<40}] {:3} % {done} of {of} keys ",
+                "=".repeat(parts(40) as usize),
+                parts(100)
+            )
+        } else {
+            writeln!(std::io::stderr(), "{done} of {of} keys ({} %)", parts(100))
+        };
     }
 
     pub fn end(&self) {
-        if self.on {
+        if self.on_terminal && self.shown {
             eprintln!();
         }
     }

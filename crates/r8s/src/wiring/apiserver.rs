@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Config};
 use store::Store;
+use store::snapshot::Schedule;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Server;
+use crate::config::{Server, Snapshots};
 use crate::credentials::Credentials;
 use crate::paths::Paths;
 
@@ -43,6 +44,18 @@ pub fn open_to_readers(paths: &Paths, store: &Arc<dyn Store>, shutdown: &Cancell
     let options = store::face::Options { read_only: true, ..Default::default() };
     tokio::spawn(store::face::serve_unix(listener, store.clone(), options, shutdown.clone()));
     Ok(())
+}
+
+/// What the store wants done now and then: snapshots if asked for, and of a cluster's history to be let go.
+pub fn care(config: &Server, paths: &Paths, store: &Arc<dyn Store>, shutdown: &CancellationToken) {
+    if let (Some(_), Some(every)) = (&config.etcd, config.compact_every) {
+        tokio::spawn(store::etcd::compact_regularly(store.clone(), every, shutdown.clone()));
+    }
+    if let Some(Snapshots { every, dir, keep }) = config.snapshots.clone() {
+        let schedule = Schedule { dir: dir.unwrap_or_else(|| paths.snapshots()), every, keep };
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        tokio::spawn(async move { store::snapshot::run(&*store, &schedule, shutdown).await });
+    }
 }
 
 /// Takes the API's port, before anything else is done that could be in vain.
@@ -79,6 +92,7 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
         kubelet_client_key_pem: Some(kubelet_client.key_pem),
         kubelet_ca_pem: Some(authority.clone()),
         root_ca_pem: Some(authority),
+        exclusive_store: config.etcd.is_none(),
         ..Config::default()
     })
 }

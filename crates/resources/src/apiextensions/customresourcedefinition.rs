@@ -32,9 +32,57 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     unconditional_update: false,
+    convert: |obj, from, to| {
+        if (from, to) == ("v1beta1", "v1") {
+            from_v1beta1(obj);
+        }
+    },
     resets: &[("", &[&["status"]]), ("status", &[&["metadata"], &["spec"]])],
     ..Strategy::BASE
 };
+
+/// v1beta1 is no longer served, but it is what kube-apiserver stores.
+fn from_v1beta1(obj: &mut Value) {
+    let spec = obj.child("spec");
+    let only = spec.unset("version");
+    if spec.list("versions").is_empty()
+        && let Some(name) = only
+    {
+        spec.set("versions", json!([{"name": name, "served": true, "storage": true}]));
+    }
+    let schema = spec.unset("validation");
+    let of_all =
+        ["subresources", "additionalPrinterColumns", "selectableFields"].map(|key| (key, spec.unset(key)));
+    for version in spec.list_mut("versions") {
+        if let Some(schema) = &schema {
+            version.set_default("schema", schema.clone());
+        }
+        for (key, value) in &of_all {
+            if let Some(value) = value {
+                version.set_default(key, value.clone());
+            }
+        }
+        for column in version.list_mut("additionalPrinterColumns") {
+            if let Some(path) = column.unset("JSONPath") {
+                column.set("jsonPath", path);
+            }
+        }
+    }
+    if spec.flag("preserveUnknownFields") != Some(true) {
+        spec.unset("preserveUnknownFields");
+    }
+    if spec.at("conversion").is_object() {
+        let conversion = spec.child("conversion");
+        let (client, versions) =
+            (conversion.unset("webhookClientConfig"), conversion.unset("conversionReviewVersions"));
+        if let Some(client) = client {
+            conversion.child("webhook").set("clientConfig", client);
+        }
+        if let Some(versions) = versions.filter(|_| conversion.text("strategy") == "Webhook") {
+            conversion.child("webhook").set("conversionReviewVersions", versions);
+        }
+    }
+}
 
 fn stored(obj: &Value) -> Option<&str> {
     let versions = obj.at("spec").list("versions");

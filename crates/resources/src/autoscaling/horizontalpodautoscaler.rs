@@ -138,6 +138,10 @@ fn convert(obj: &mut Value, from: &str, to: &str) {
             let percent = obj.at("spec").int(TARGET);
             obj.child("spec").unset(TARGET);
             obj.child("spec").set("metrics", cpu_metric(percent.unwrap_or(80)));
+            if obj.at("status").int("currentReplicas") == Some(0) {
+                // v2 leaves it out
+                obj.child("status").unset("currentReplicas");
+            }
             if let Some(percent) = obj.at("status").int(CURRENT) {
                 let resource = json!({"name": "cpu", "current": {"averageUtilization": percent}});
                 obj.child("status")

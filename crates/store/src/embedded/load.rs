@@ -3,8 +3,8 @@
 //! What a crash may leave is put right in silence: a torn tail, left-over files. Anything else is damage and is named,
 //! with nothing changed on disk.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::checkpoint::{self, Head, Position};
 use super::disk::{Disk, DiskFile};
-use super::log::{Place, Segment, Table, UNPREPARED, parse_segment_name, segment_name};
+use super::log::{Place, Segment, Segments, Table, UNPREPARED, parse_segment_name, segment_name};
 use super::record::{self, Bad, Kind, Meta, SEGMENT_HEADER, SegmentHeader, padded};
 use crate::mvcc::{Changed, Index, Leases, Version, Versions};
 use crate::{Error, LeaseId, Result, Revision};
@@ -353,8 +353,7 @@ impl Loader<'_> {
         granted.into_iter().for_each(|(id, ttl)| leases.grant(id, ttl, now));
         let segments = table.snapshot();
         let first = compacted.max(2);
-        let mut changes: Vec<(Revision, u32, u32, &Bytes)> = Vec::new();
-        let mut live = 0;
+        let (mut live, mut changes) = (0, 0);
         for (key, versions) in &keys {
             for version in versions.as_slice() {
                 let place = version.slot;
@@ -364,9 +363,7 @@ impl Loader<'_> {
                     return Err(corrupt(disk, "", 0, &what));
                 };
                 segment.live.fetch_add(u64::from(place.len), Relaxed);
-                if version.modified >= first {
-                    changes.push((version.modified, segment.seq, place.offset, key));
-                }
+                changes += usize::from(version.modified >= first);
             }
             if let Some(newest) = versions.as_slice().last().filter(|v| !v.is_tombstone()) {
                 live += 1;
@@ -375,26 +372,69 @@ impl Loader<'_> {
                 }
             }
         }
-        changes.sort_unstable_by_key(|(revision, seq, offset, _)| (*revision, *seq, *offset));
-        let mut index = Index { first, compacted, live, revision: first - 1, ..Index::default() };
-        // At the compacted revision itself some keys may be superseded and gone.
-        if changes.first().is_none_or(|c| c.0 != first) && compacted >= 2 && compacted <= revision {
-            index.history.push_back(Changed::Many(Box::default()));
-            index.revision += 1;
-        }
-        for commit in changes.chunk_by(|a, b| a.0 == b.0) {
-            if commit[0].0 != index.revision + 1 {
-                let what = format!("revision {} is missing", index.revision + 1);
-                return Err(corrupt(disk, "", 0, &what));
-            }
-            index.commit(commit.iter().map(|(_, _, _, key)| (*key).clone()).collect());
-        }
+        let history = history(&keys, &segments, first, revision, compacted, changes)
+            .map_err(|missing| corrupt(disk, "", 0, &format!("revision {missing} is missing")))?;
+        let mut index = Index { first, compacted, live, history, ..Index::default() };
         index.keys = keys;
-        if index.revision < revision {
-            return Err(corrupt(disk, "", 0, &format!("revision {} is missing", index.revision + 1)));
-        }
         index.revision = revision.max(1);
         Ok((index, leases))
+    }
+}
+
+/// What each revision from `first` on changed, or the first revision of which nothing is there. `changes` is how many
+/// versions of the keys are that young.
+fn history(
+    keys: &BTreeMap<Bytes, Versions<Place>>,
+    segments: &Segments,
+    first: Revision,
+    revision: Revision,
+    compacted: Revision,
+    changes: usize,
+) -> Result<VecDeque<Changed>, Revision> {
+    let wanted = usize::try_from(revision + 1 - first).unwrap_or(0);
+    // Not sized by the word of a revision that may be damaged: with fewer changes than revisions one is missing.
+    let mut slots: Vec<Option<Changed>> = vec![None; wanted.min(changes + 1)];
+    let mut several: BTreeMap<Revision, Vec<(u32, u32, &Bytes)>> = BTreeMap::new();
+    let place = |version: &Version<Place>| {
+        (segments.get(&version.slot.segment).map_or(0, |segment| segment.seq), version.slot.offset)
+    };
+    // Each goes to its slot as it comes: sorting them would cost more than all the rest.
+    for (key, versions) in keys {
+        for version in versions.as_slice().iter().filter(|v| v.modified >= first) {
+            match slots.get_mut((version.modified - first) as usize) {
+                Some(slot @ None) => *slot = Some(Changed::One(key.clone())),
+                Some(Some(_)) => {
+                    let (seq, offset) = place(version);
+                    several.entry(version.modified).or_default().push((seq, offset, key));
+                }
+                None => {}
+            }
+        }
+    }
+    for (revision, mut all) in several {
+        let slot = &mut slots[(revision - first) as usize];
+        let earlier = slot.as_ref().and_then(|changed| keys.get_key_value(&changed.keys()[0]));
+        if let Some((key, versions)) = earlier
+            && let Some(version) = versions.at(revision)
+        {
+            let (seq, offset) = place(version);
+            all.push((seq, offset, key));
+        }
+        // In the order of the transaction.
+        all.sort_unstable_by_key(|(seq, offset, _)| (*seq, *offset));
+        *slot = Some(Changed::Many(all.into_iter().map(|(_, _, key)| key.clone()).collect()));
+    }
+    // At the compacted revision itself some keys may be superseded and gone.
+    if let Some(slot @ None) = slots.first_mut()
+        && first == compacted
+    {
+        *slot = Some(Changed::Many(Box::default()));
+    }
+    let found = slots.len();
+    let missing = slots.iter().position(Option::is_none).or((found < wanted).then_some(found));
+    match missing {
+        Some(at) => Err(first + at as Revision),
+        None => Ok(slots.into_iter().flatten().collect::<Vec<_>>().into()),
     }
 }
 

@@ -5,8 +5,11 @@
 //! What it does not do: discover members, balance load, user names and passwords.
 
 mod client;
+mod compactor;
 mod status;
 mod watch;
+
+pub use compactor::compact_regularly;
 
 use std::sync::Arc;
 use std::time::Duration;

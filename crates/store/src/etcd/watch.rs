@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Status, Streaming};
 
-use super::client::{Client, Member};
+use super::RANGE;
+use super::client::{Client, Idempotent, Member};
 use super::status::{Verdict, describe, judge};
 use crate::wire::convert::{self, start_and_end};
 use crate::wire::proto::{self, watch_request};
-use crate::{Error, Event, Result, Revision, Watch, WatchMessage, WatchRequest};
+use crate::{Error, Event, KeyRange, Result, Revision, Watch, WatchMessage, WatchRequest};
 
 pub(super) struct EtcdWatch {
     client: Arc<Client>,
@@ -23,7 +24,16 @@ pub(super) struct EtcdWatch {
     stream: Option<Open>,
     /// Progress was asked for and not told yet.
     progress_wanted: bool,
+    /// Runs where the member cannot be believed about progress: whether anything has changed since.
+    look: Option<oneshot::Receiver<Result<Look>>>,
     delivered: bool,
+}
+
+/// Nothing in the range has changed after `from` and up to `to`, if `same`.
+struct Look {
+    from: Revision,
+    to: Revision,
+    same: bool,
 }
 
 struct Open {
@@ -47,6 +57,7 @@ impl EtcdWatch {
             ready: VecDeque::new(),
             stream: None,
             progress_wanted: false,
+            look: None,
             delivered: false,
         };
         watch.reopen().await?;
@@ -61,10 +72,10 @@ impl EtcdWatch {
             let (at, member) = self.client.member();
             let status = match self.open(at, &member).await {
                 Ok(open) => {
-                    if self.progress_wanted {
-                        open.ask_progress();
-                    }
                     self.stream = Some(open);
+                    if self.progress_wanted {
+                        self.ask_progress();
+                    }
                     return Ok(());
                 }
                 Err(Refused::Final(error)) => return Err(error),
@@ -135,17 +146,63 @@ impl EtcdWatch {
         Refused::Final(Error::Other(format!("the watch was refused: {cancel_reason}")))
     }
 
-    /// The next response; `None` if none came for as long as the caller wants to hear of progress.
-    async fn receive(&mut self) -> Result<Option<proto::WatchResponse>, Status> {
-        let Some(open) = &mut self.stream else { return Err(Status::unavailable("not connected")) };
-        let ended = || Status::unavailable("the watch ended");
-        let Some(quiet) = self.request.progress else {
-            return open.responses.message().await?.ok_or_else(ended).map(Some);
+    /// What comes next from the member, from the look around, or from the clock.
+    async fn receive(&mut self) -> Received {
+        let Some(open) = &mut self.stream else {
+            return Received::Response(Err(Status::unavailable("not connected")));
         };
-        match tokio::time::timeout(quiet, open.responses.message()).await {
-            Ok(response) => response?.ok_or_else(ended).map(Some),
-            Err(_) => Ok(None),
+        let quiet = async {
+            match self.request.progress {
+                Some(quiet) => tokio::time::sleep(quiet).await,
+                None => std::future::pending().await,
+            }
+        };
+        let look = async {
+            match &mut self.look {
+                Some(look) => look.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            response = open.responses.message() => {
+                Received::Response(response.and_then(|r| r.ok_or_else(|| Status::unavailable("the watch ended"))))
+            }
+            look = look => Received::Look(look.ok()),
+            () = quiet => Received::Quiet,
         }
+    }
+
+    fn ask_progress(&mut self) {
+        let Some(open) = &self.stream else { return };
+        if open.tells_progress {
+            let _ = open.requests.send(message(watch_request::Request::Progress(proto::Empty {})));
+        } else if self.look.is_none() && self.next > 0 {
+            let (found, look) = oneshot::channel();
+            let (client, range, from) = (self.client.clone(), self.request.range.clone(), self.next - 1);
+            tokio::spawn(async move {
+                // The watch may have been dropped.
+                let _ = found.send(look_around(&client, &range, from).await);
+            });
+            self.look = Some(look);
+        }
+    }
+
+    /// Tells of progress if nothing has been delivered since the look began: then what it saw holds for the watch.
+    fn take_look(&mut self, look: Option<Result<Look>>) -> Result<()> {
+        self.look = None;
+        match look {
+            Some(Ok(Look { from, to, same: true })) if from == self.next - 1 => {
+                self.progress_wanted = false;
+                self.next = to + 1;
+                self.ready.push_back(WatchMessage::Progress { revision: to });
+            }
+            // The watch could not be resumed either.
+            Some(Err(Error::Compacted { .. })) => return Err(Error::TooSlow),
+            // Events are on their way, or it can be asked for again.
+            Some(_) | None => {}
+        }
+        Ok(())
     }
 
     fn take(&mut self, response: proto::WatchResponse) {
@@ -183,15 +240,16 @@ impl EtcdWatch {
                 self.reopen().await?;
             }
             match self.receive().await {
-                Ok(None) => self.request_progress(),
-                Ok(Some(response)) if response.canceled => {
+                Received::Quiet => self.request_progress(),
+                Received::Look(look) => self.take_look(look)?,
+                Received::Response(Ok(response)) if response.canceled => {
                     self.stream = None;
                     if let Refused::Final(error) = self.canceled(&response) {
                         return Err(error);
                     }
                 }
-                Ok(Some(response)) => self.take(response),
-                Err(status) => {
+                Received::Response(Ok(response)) => self.take(response),
+                Received::Response(Err(status)) => {
                     if let Some(open) = self.stream.take() {
                         self.client.move_on(open.member);
                     }
@@ -204,13 +262,34 @@ impl EtcdWatch {
     }
 }
 
-impl Open {
-    fn ask_progress(&self) {
-        if self.tells_progress {
-            // Otherwise the member tells of it on its own now and then.
-            let _ = self.requests.send(message(watch_request::Request::Progress(proto::Empty {})));
-        }
+enum Received {
+    Response(Result<proto::WatchResponse, Status>),
+    /// `None`: the look came to nothing.
+    Look(Option<Result<Look>>),
+    /// Nothing for as long as the caller wants to hear of progress.
+    Quiet,
+}
+
+/// Asks the cluster whether the range is as it was at `from`: no key has been written since, and none has gone.
+async fn look_around(client: &Client, range: &KeyRange, from: Revision) -> Result<Look> {
+    let (key, range_end) = start_and_end(range);
+    let ask = |request: proto::RangeRequest| async move {
+        let response: Result<proto::RangeResponse> = client.unary(RANGE, request, Idempotent::Yes).await;
+        response.map_err(|error| super::status::about(error, from))
+    };
+    let all = proto::RangeRequest { key, range_end, ..Default::default() };
+    let now = ask(proto::RangeRequest { count_only: true, ..all.clone() }).await?;
+    let to = convert::revision(&now.header);
+    if to <= from {
+        return Ok(Look { from, to: from, same: true });
     }
+    let before = ask(proto::RangeRequest { count_only: true, revision: from, ..all.clone() }).await?;
+    if before.count != now.count {
+        return Ok(Look { from, to, same: false });
+    }
+    let written =
+        proto::RangeRequest { revision: to, min_mod_revision: from + 1, keys_only: true, limit: 1, ..all };
+    Ok(Look { from, to, same: ask(written).await?.kvs.is_empty() })
 }
 
 enum Refused {
@@ -235,8 +314,6 @@ impl Watch for EtcdWatch {
 
     fn request_progress(&mut self) {
         self.progress_wanted = true;
-        if let Some(open) = &self.stream {
-            open.ask_progress();
-        }
+        self.ask_progress();
     }
 }

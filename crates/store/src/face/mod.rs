@@ -205,6 +205,21 @@ impl Face {
             }
             ("Cluster", "MemberList") => unary(request, |m| async move { self.member_list(m).await }).await,
             ("Auth", "AuthStatus") => unary(request, |m| async move { self.auth_status(m).await }).await,
+            // There are none, which is an answer.
+            ("Auth", "UserList" | "RoleList") => {
+                let none = |_: crate::wire::proto::Empty| async move {
+                    Ok(crate::wire::proto::HeaderResponse { header: self.current().await? })
+                };
+                unary(request, none).await
+            }
+            // A member alone has nobody to hand over to.
+            ("Maintenance", "MoveLeader") => {
+                let refuse = |_: crate::wire::proto::Empty| async {
+                    let text = "etcdserver: bad leader transferee";
+                    Err::<crate::wire::proto::HeaderResponse, _>(Status::failed_precondition(text))
+                };
+                unary(request, refuse).await
+            }
             ("Auth", "Authenticate") => {
                 let refuse = |_: crate::wire::proto::Empty| async {
                     let text = "etcdserver: authentication is not enabled";

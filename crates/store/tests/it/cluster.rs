@@ -124,6 +124,21 @@ impl Cluster {
         self.signal(i, "-STOP");
     }
 
+    /// Throttles what the member writes to the disk that its data is on, until the answer is dropped; `None` without
+    /// the right, or the kernel's blkio controller.
+    pub fn slow_disk(&self, i: usize) -> Option<SlowDisk> {
+        use std::os::unix::fs::MetadataExt;
+        let device = std::fs::metadata(&self.members[i].data).ok()?.dev();
+        let device = format!("{}:{}", (device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & !0xff));
+        let group = PathBuf::from(format!("/sys/fs/cgroup/blkio/store-test-{}", std::process::id()));
+        std::fs::create_dir(&group).ok()?;
+        let slow = SlowDisk(group);
+        std::fs::write(slow.0.join("blkio.throttle.write_iops_device"), format!("{device} 20")).ok()?;
+        let pid = self.members[i].process.as_ref()?.id();
+        std::fs::write(slow.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        Some(slow)
+    }
+
     pub fn resume(&self, i: usize) {
         self.signal(i, "-CONT");
     }
@@ -147,6 +162,19 @@ impl Cluster {
         };
         let endpoints = self.endpoints();
         (0..endpoints.len()).find(|i| self.members[*i].process.is_some() && status(&endpoints[*i]).is_some())
+    }
+}
+
+/// A control group with a slow disk.
+pub struct SlowDisk(PathBuf);
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        let inside = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines() {
+            let _ = std::fs::write("/sys/fs/cgroup/blkio/cgroup.procs", pid);
+        }
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

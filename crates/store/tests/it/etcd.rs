@@ -8,13 +8,13 @@ use store::{Error, KeyRange, Op, RangeRequest, Store, Txn, WatchMessage, WatchRe
 
 use super::cluster::{Cluster, available};
 
-async fn put(store: &dyn Store, key: &str, value: &str) -> store::Result<i64> {
+pub async fn put(store: &dyn Store, key: &str, value: &str) -> store::Result<i64> {
     let op = Op::Put { key: key.to_owned().into(), value: value.to_owned().into(), lease: 0, prev_kv: false };
     store.txn(Txn { success: vec![op], ..Txn::default() }).await.map(|r| r.revision)
 }
 
 /// Tries until it is certain that the value has been written.
-async fn put_surely(store: &dyn Store, key: &str, value: &str) {
+pub async fn put_surely(store: &dyn Store, key: &str, value: &str) {
     for _ in 0..100 {
         if put(store, key, value).await.is_ok() {
             return;
@@ -41,11 +41,24 @@ async fn the_battery() {
     }
 }
 
-/// Writes counted values and watches them while `disturb` does its worst; every acknowledged one must be there, and the
-/// watch must have no gap.
-async fn survives(disturb: impl AsyncFnOnce(&mut Cluster)) {
+/// How many writes have been acknowledged.
+pub type Written = tokio::sync::watch::Receiver<usize>;
+
+/// Until this many more writes have been acknowledged.
+pub async fn more(written: &mut Written, count: usize) {
+    let wanted = *written.borrow() + count;
+    written.wait_for(|now| *now >= wanted).await.unwrap();
+}
+
+async fn survives(disturb: impl AsyncFnOnce(&mut Cluster, &mut Written)) {
     let mut cluster = Cluster::start(3);
     let store = cluster.connect().await;
+    traffic_survives(store, async |written| disturb(&mut cluster, written).await).await;
+}
+
+/// Writes counted values and watches them while `disturb` does its worst; every acknowledged one must be there, and the
+/// watch must have no gap.
+pub async fn traffic_survives(store: Arc<dyn Store>, disturb: impl AsyncFnOnce(&mut Written)) {
     put_surely(&*store, "s/start", "").await;
     let request =
         WatchRequest { range: KeyRange::prefix("s/"), start_revision: 0, prev_kv: false, progress: None };
@@ -74,13 +87,10 @@ async fn survives(disturb: impl AsyncFnOnce(&mut Cluster)) {
             (acknowledged, unknown)
         }
     });
-    tokio::time::timeout(Duration::from_secs(90), disturb(&mut cluster))
+    more(&mut enough, 1).await;
+    tokio::time::timeout(Duration::from_secs(150), disturb(&mut enough))
         .await
         .expect("the cluster does not come back");
-    tokio::time::timeout(Duration::from_secs(60), enough.wait_for(|count| *count > 10))
-        .await
-        .expect("writes go on")
-        .unwrap();
     stop.cancel();
     let (acknowledged, unknown) = writer.await.unwrap();
     // It must be possible to write afterwards.
@@ -126,13 +136,13 @@ async fn the_leader_is_killed() {
     if !available("etcd") || !available("etcdctl") {
         return;
     }
-    survives(async |cluster| {
+    survives(async |cluster, written| {
         for _ in 0..2 {
             let leader = wait_for_leader(cluster).await;
             cluster.kill(leader);
-            wait_for_leader(cluster).await;
+            more(written, 20).await;
             cluster.restart(leader);
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            more(written, 20).await;
         }
     })
     .await;
@@ -143,15 +153,86 @@ async fn each_member_stops_for_a_while() {
     if !available("etcd") {
         return;
     }
-    survives(async |cluster| {
+    survives(async |cluster, written| {
         for i in 0..3 {
             cluster.pause(i);
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            more(written, 20).await;
             cluster.resume(i);
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            more(written, 20).await;
         }
     })
     .await;
+}
+
+/// A watch that lives through compactions right behind it, with the leader killed in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_under_a_watcher() {
+    if !available("etcd") || !available("etcdctl") {
+        return;
+    }
+    survives(async |cluster, written| {
+        let store = cluster.connect().await;
+        for round in 0..6 {
+            more(written, 20).await;
+            let revision = store.range(RangeRequest::new(KeyRange::key("s/start"))).await.unwrap().revision;
+            // The watch is at most a few events behind; what it has not seen yet is kept.
+            let done = store.compact((revision - 15).max(1)).await;
+            assert!(!matches!(done, Err(Error::Other(_))), "{done:?}");
+            if round == 3 {
+                let leader = wait_for_leader(cluster).await;
+                cluster.kill(leader);
+                more(written, 20).await;
+                cluster.restart(leader);
+            }
+        }
+    })
+    .await;
+}
+
+/// The member that leads may write to its disk only a few times a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leaders_disk_is_slow() {
+    if !available("etcd") || !available("etcdctl") {
+        return;
+    }
+    survives(async |cluster, written| {
+        let leader = wait_for_leader(cluster).await;
+        let Some(slow) = cluster.slow_disk(leader) else {
+            return eprintln!("skipped: no disk can be slowed down here");
+        };
+        let start = std::time::Instant::now();
+        more(written, 60).await;
+        eprintln!("60 writes in {:?}", start.elapsed());
+        drop(slow);
+        more(written, 60).await;
+    })
+    .await;
+}
+
+/// Progress without events, also where the member's own word is not to be believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_told_when_others_move_the_revision() {
+    if !available("etcd") {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let store = cluster.connect().await;
+    put_surely(&*store, "p/1", "x").await;
+    let request =
+        WatchRequest { range: KeyRange::prefix("p/"), start_revision: 0, prev_kv: false, progress: None };
+    let mut watch = store.watch(request).await.unwrap();
+    for i in 0..5 {
+        let revision = put(&*store, "other", "x").await.unwrap();
+        let key = format!("p/{i}");
+        watch.request_progress();
+        let told =
+            tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("progress").unwrap();
+        assert!(matches!(told, WatchMessage::Progress { revision: at } if at >= revision), "{told:?}");
+        let revision = put(&*store, &key, "y").await.unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("event").unwrap();
+        let WatchMessage::Events { revision: at, .. } = told else { panic!("{told:?}") };
+        assert_eq!(at, revision);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

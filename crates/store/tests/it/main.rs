@@ -7,3 +7,4 @@ mod etcd;
 mod etcdctl;
 mod face;
 mod migrate;
+mod partition;

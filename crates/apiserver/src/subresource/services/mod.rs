@@ -1,8 +1,11 @@
 //! Services get cluster addresses and node ports. What is taken is what the stored Services say, read at start; the
-//! sets here only keep two requests from taking the same thing at once, so a crash loses nothing.
+//! sets here only keep two requests from taking the same thing at once, so a crash loses nothing. On a store that
+//! several API servers write, what is taken is in the store, where upstream has it: see [`shared`].
 
 mod families;
 mod pool;
+mod repair;
+mod shared;
 
 pub use pool::{Allocators, first_address};
 
@@ -14,6 +17,10 @@ use machinery::{Get, GroupKind, Status, Value, json, meta};
 
 use crate::registry::Call;
 use crate::server::Core;
+use shared::View;
+
+/// How often other API servers may come first before a request gives up.
+const ATTEMPTS: usize = 16;
 
 /// What one request took and gives back; undone when dropped without [`Reservation::keep`].
 #[derive(Default)]
@@ -24,6 +31,10 @@ pub struct Reservation {
     taken_ports: Vec<u16>,
     freed_ips: Vec<IpAddr>,
     freed_ports: Vec<u16>,
+    /// What others have; empty on a store of our own.
+    elsewhere: View,
+    /// `taken_…` are ours in the store, too.
+    claimed: bool,
 }
 
 impl Reservation {
@@ -38,12 +49,43 @@ impl Reservation {
     pub async fn keep(mut self) {
         let Some(core) = self.core.take() else { return };
         core.services.free(&self.freed_ips, &self.freed_ports);
-        for ip in &self.taken_ips {
-            announce(&core, *ip, &self.service).await;
+        if core.config.exclusive_store {
+            for ip in &self.taken_ips {
+                announce(&core, *ip, &self.service).await;
+            }
+        } else {
+            // The store holds them from here on.
+            core.services.free(&self.taken_ips, &self.taken_ports);
+            shared::release_ports(&core, &self.freed_ports).await;
         }
         for ip in &self.freed_ips {
             withdraw(&core, *ip).await;
         }
+    }
+
+    /// Takes in the store what was chosen here; false if another API server was first.
+    async fn claim(&mut self) -> Result<bool, Status> {
+        let Some(core) = self.core.clone() else { return Ok(true) };
+        for (index, ip) in self.taken_ips.iter().enumerate() {
+            let claimed = match try_announce(&core, *ip, &self.service).await {
+                Ok(()) => continue,
+                Err(status) if status.reason == "AlreadyExists" => Ok(false),
+                Err(status) => Err(status),
+            };
+            for ip in &self.taken_ips[..index] {
+                withdraw(&core, *ip).await;
+            }
+            return claimed;
+        }
+        // Whatever happens now, what was made is to be taken back.
+        self.claimed = true;
+        let ports = std::mem::take(&mut self.taken_ports);
+        let claimed = shared::claim_ports(&core, &self.elsewhere, &ports).await;
+        match claimed {
+            Ok(true) => self.taken_ports = ports,
+            _ => core.services.free(&[], &ports),
+        }
+        claimed
     }
 }
 
@@ -51,6 +93,16 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(core) = &self.core {
             core.services.free(&self.taken_ips, &self.taken_ports);
+            if self.claimed && !(self.taken_ips.is_empty() && self.taken_ports.is_empty()) {
+                let (core, ips) = (core.clone(), std::mem::take(&mut self.taken_ips));
+                let ports = std::mem::take(&mut self.taken_ports);
+                tokio::spawn(async move {
+                    shared::release_ports(&core, &ports).await;
+                    for ip in ips {
+                        withdraw(&core, ip).await;
+                    }
+                });
+            }
         }
     }
 }
@@ -66,6 +118,9 @@ pub fn invalid(name: &str, errors: &[Error]) -> Status {
 
 /// Reads what is taken, and makes the addresses' objects that are missing.
 pub async fn start(core: &Arc<Core>) -> Result<(), Status> {
+    if !core.config.exclusive_store {
+        return repair::start(core).await;
+    }
     core.fresh().await?;
     let map = core.kinds.now();
     let Some(home) = map.find("", "v1", "services").and_then(|r| r.home.clone()) else { return Ok(()) };
@@ -83,16 +138,26 @@ pub async fn start(core: &Arc<Core>) -> Result<(), Status> {
 
 /// The IPAddress object of an address in use.
 async fn announce(core: &Arc<Core>, ip: IpAddr, service: &str) {
+    match try_announce(core, ip, service).await {
+        Ok(()) => {}
+        Err(status) if status.reason == "AlreadyExists" => {}
+        Err(status) => tracing::warn!(%status, %ip, "can't record a Service address"),
+    }
+}
+
+async fn try_announce(core: &Arc<Core>, ip: IpAddr, service: &str) -> Result<(), Status> {
     let (namespace, name) = service.split_once('/').unwrap_or(("", service));
     let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
         "metadata": {"name": ip.to_string(), "labels": {"ipaddress.kubernetes.io/ip-family": family,
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
         "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}}});
-    let made = Box::pin(crate::bootstrap::ensure(core, "networking.k8s.io", "ipaddresses", object)).await;
-    if let Err(status) = made {
-        tracing::warn!(%status, %ip, "can't record a Service address");
-    }
+    let Some(resource) = core.kinds.now().preferred("networking.k8s.io", "ipaddresses") else {
+        return Ok(());
+    };
+    let mut call = core.internal_call(resource, "create", "", "");
+    let options = crate::bootstrap::options();
+    Box::pin(crate::registry::create_object(&mut call, object, &options, None)).await.map(drop)
 }
 
 async fn withdraw(core: &Arc<Core>, ip: IpAddr) {
@@ -146,12 +211,56 @@ fn needs_health_check(service: &Value) -> bool {
 }
 
 /// Gives a new Service what it needs.
-pub fn before_create(call: &Call, object: &mut Value, dry_run: bool) -> Result<Reservation, Status> {
+pub async fn before_create(call: &Call, object: &mut Value, dry_run: bool) -> Result<Reservation, Status> {
     if !is_service(call) {
         return Ok(Reservation::default());
     }
+    agree(call, object, dry_run, |object, elsewhere| create_here(call, object, dry_run, elsewhere)).await
+}
+
+/// Gives a changed Service what it now needs, and takes back what it no longer does.
+pub async fn before_update(
+    call: &Call,
+    new: &mut Value,
+    old: &Value,
+    dry_run: bool,
+) -> Result<Reservation, Status> {
+    if !is_service(call) || !call.info.subresource.is_empty() {
+        return Ok(Reservation::default());
+    }
+    agree(call, new, dry_run, |new, elsewhere| update_here(call, new, old, dry_run, elsewhere)).await
+}
+
+/// Chooses, and where others write to the store claims what was chosen, until nobody else was first.
+async fn agree(
+    call: &Call,
+    object: &mut Value,
+    dry_run: bool,
+    choose: impl Fn(&mut Value, View) -> Result<Reservation, Status>,
+) -> Result<Reservation, Status> {
+    if call.core.config.exclusive_store {
+        return choose(object, View::default());
+    }
+    for _ in 0..ATTEMPTS {
+        let mut attempt = object.clone();
+        let mut reserved = choose(&mut attempt, View::read(&call.core).await?)?;
+        if dry_run || reserved.claim().await? {
+            *object = attempt;
+            return Ok(reserved);
+        }
+    }
+    Err(Status::internal("failed to allocate for the Service: other API servers were first each time"))
+}
+
+fn create_here(
+    call: &Call,
+    object: &mut Value,
+    dry_run: bool,
+    elsewhere: View,
+) -> Result<Reservation, Status> {
     normalize_ips(object, None);
     let mut taken = Reservation::new(call, object);
+    taken.elsewhere = elsewhere;
     families::init(&call.core.services, object, None)?;
     allocate_ips(&call.core, object, &mut taken)?;
     if has_node_ports(kind_of(object)) {
@@ -166,19 +275,17 @@ fn finish(taken: Reservation, dry_run: bool) -> Reservation {
     if dry_run { Reservation::default() } else { taken }
 }
 
-/// Gives a changed Service what it now needs, and takes back what it no longer does.
-pub fn before_update(
+fn update_here(
     call: &Call,
     new: &mut Value,
     old: &Value,
     dry_run: bool,
+    elsewhere: View,
 ) -> Result<Reservation, Status> {
-    if !is_service(call) || !call.info.subresource.is_empty() {
-        return Ok(Reservation::default());
-    }
     carry_over(new, old);
     normalize_ips(new, Some(old));
     let mut taken = Reservation::new(call, new);
+    taken.elsewhere = elsewhere;
     families::init(&call.core.services, new, Some(old))?;
     let (was, is) = (kind_of(old).to_owned(), kind_of(new).to_owned());
     let grows = new.at("spec").list("clusterIPs").len() < new.at("spec").list("ipFamilies").len();
@@ -288,14 +395,14 @@ fn allocate_ips(core: &Core, service: &mut Value, taken: &mut Reservation) -> Re
             ips.push(String::new());
         }
         let ip = if ips[index].is_empty() {
-            core.services.next_ip(family).ok_or_else(|| {
+            core.services.next_ip(family, &taken.elsewhere).ok_or_else(|| {
                 Status::internal(format!(
                     "failed to allocate a serviceIP for Service {name:?}: range is full"
                 ))
             })?
         } else {
             let Ok(ip) = ips[index].parse::<IpAddr>() else { continue };
-            core.services.take_ip(ip).map_err(|why| {
+            core.services.take_ip(ip, &taken.elsewhere).map_err(|why| {
                 let detail = format!("failed to allocate IP {ip}: {why}");
                 invalid(&name, &[Error::invalid(&at, json!(known), detail)])
             })?;
@@ -339,7 +446,7 @@ fn allocate_ports(
                 None => {
                     let got = core
                         .services
-                        .next_port()
+                        .next_port(&taken.elsewhere)
                         .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
                     taken.taken_ports.push(got);
                     i64::from(got)
@@ -354,7 +461,7 @@ fn allocate_ports(
         if before.contains(&asked16) || taken.taken_ports.contains(&asked16) {
             continue;
         }
-        core.services.take_port(asked16).map_err(|why| {
+        core.services.take_port(asked16, &taken.elsewhere).map_err(|why| {
             invalid(&name, &[Error::invalid(&at.index(index).child("nodePort"), asked, why)])
         })?;
         taken.taken_ports.push(asked16);
@@ -375,14 +482,14 @@ fn health_port(
         service.at("spec").int("healthCheckNodePort").and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
     let port = match asked {
         Some(port) => {
-            core.services.take_port(port).map_err(|why| {
+            core.services.take_port(port, &taken.elsewhere).map_err(|why| {
                 Status::internal(format!("failed to allocate requested HealthCheck NodePort {port}: {why}"))
             })?;
             port
         }
         None => core
             .services
-            .next_port()
+            .next_port(&taken.elsewhere)
             .ok_or_else(|| Status::internal("failed to allocate a HealthCheck NodePort: range is full"))?,
     };
     taken.taken_ports.push(port);

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use parking_lot::Mutex;
 
+use super::shared::View;
 use crate::config::Config;
 use crate::registry::fields::random_u64;
 use crate::server::Error;
@@ -92,6 +93,10 @@ impl Allocators {
         self.ranges.iter().map(Range::family).collect()
     }
 
+    pub fn ports(&self) -> &RangeInclusive<u16> {
+        &self.ports
+    }
+
     pub fn mark(&self, ips: &[IpAddr], ports: &[u16]) {
         let mut taken = self.taken.lock();
         taken.ips.extend(ips);
@@ -105,7 +110,7 @@ impl Allocators {
     }
 
     /// A free address of a family, from the upper part of the range first: the lower part is for those who choose.
-    pub fn next_ip(&self, family: &str) -> Option<IpAddr> {
+    pub fn next_ip(&self, family: &str, elsewhere: &View) -> Option<IpAddr> {
         let range = self.ranges.iter().find(|r| r.family() == family)?;
         let size = range.size();
         let reserved = if size < 16 { 0 } else { (size / 16).clamp(16, 256) };
@@ -115,14 +120,14 @@ impl Allocators {
         let order = (0..upper).map(|n| reserved + (start + n) % upper).chain(0..reserved);
         for n in order {
             let ip = range.nth(n);
-            if taken.ips.insert(ip) {
+            if !elsewhere.has_ip(ip) && taken.ips.insert(ip) {
                 return Some(ip);
             }
         }
         None
     }
 
-    pub fn take_ip(&self, ip: IpAddr) -> Result<(), String> {
+    pub fn take_ip(&self, ip: IpAddr, elsewhere: &View) -> Result<(), String> {
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         let Some(range) = self.ranges.iter().find(|r| r.family() == family) else {
             return Err(format!("{family} is not configured on this cluster"));
@@ -133,14 +138,14 @@ impl Allocators {
                 range.base, range.bits
             ));
         }
-        if self.taken.lock().ips.insert(ip) {
+        if !elsewhere.has_ip(ip) && self.taken.lock().ips.insert(ip) {
             Ok(())
         } else {
             Err("provided IP is already allocated".to_owned())
         }
     }
 
-    pub fn next_port(&self) -> Option<u16> {
+    pub fn next_port(&self, elsewhere: &View) -> Option<u16> {
         let (low, high) = (*self.ports.start(), *self.ports.end());
         let size = u64::from(high) + 1 - u64::from(low);
         let reserved = if size < 32 { 0 } else { (size / 32).clamp(16, 128) };
@@ -148,10 +153,10 @@ impl Allocators {
         let start = random_u64() % upper.max(1);
         let mut taken = self.taken.lock();
         let order = (0..upper).map(|n| reserved + (start + n) % upper).chain(0..reserved);
-        order.map(|n| low + n as u16).find(|port| taken.ports.insert(*port))
+        order.map(|n| low + n as u16).find(|port| !elsewhere.has_port(*port) && taken.ports.insert(*port))
     }
 
-    pub fn take_port(&self, port: u16) -> Result<(), String> {
+    pub fn take_port(&self, port: u16, elsewhere: &View) -> Result<(), String> {
         if !self.ports.contains(&port) {
             return Err(format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
@@ -159,7 +164,7 @@ impl Allocators {
                 self.ports.end()
             ));
         }
-        if self.taken.lock().ports.insert(port) {
+        if !elsewhere.has_port(port) && self.taken.lock().ports.insert(port) {
             Ok(())
         } else {
             Err("provided port is already allocated".to_owned())
@@ -178,15 +183,21 @@ mod tests {
             node_ports: 30000..=30001,
             ..Config::default()
         };
-        let all = Allocators::new(&config).unwrap();
+        let (all, none) = (Allocators::new(&config).unwrap(), View::default());
         assert_eq!(first_address(&config), "10.0.0.1");
-        let given: HashSet<IpAddr> = std::iter::from_fn(|| all.next_ip("IPv4")).collect();
+        let given: HashSet<IpAddr> = std::iter::from_fn(|| all.next_ip("IPv4", &none)).collect();
         assert_eq!(given.len(), 6);
-        assert!(all.take_ip("10.0.0.1".parse().unwrap()).unwrap_err().contains("already allocated"));
-        assert!(all.take_ip("10.0.0.7".parse().unwrap()).unwrap_err().contains("not in the valid range"));
+        assert!(all.take_ip("10.0.0.1".parse().unwrap(), &none).unwrap_err().contains("already allocated"));
+        assert!(
+            all.take_ip("10.0.0.7".parse().unwrap(), &none).unwrap_err().contains("not in the valid range")
+        );
         all.free(&["10.0.0.3".parse().unwrap()], &[]);
-        assert_eq!(all.next_ip("IPv4"), Some("10.0.0.3".parse().unwrap()));
-        assert!(all.next_port().is_some() && all.next_port().is_some() && all.next_port().is_none());
-        assert!(all.next_ip("IPv6").is_none());
+        assert_eq!(all.next_ip("IPv4", &none), Some("10.0.0.3".parse().unwrap()));
+        assert!(
+            all.next_port(&none).is_some()
+                && all.next_port(&none).is_some()
+                && all.next_port(&none).is_none()
+        );
+        assert!(all.next_ip("IPv6", &none).is_none());
     }
 }
