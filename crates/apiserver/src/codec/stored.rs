@@ -66,7 +66,11 @@ mod tests {
     #[test]
     fn what_upstream_stored_is_read_and_written_back_byte_for_byte() {
         let all = vec![("api/all".to_owned(), true)];
-        let map = crate::kinds::builtin(&Config { runtime_config: all, ..Config::default() });
+        let gates =
+            ["ClusterTrustBundle", "PodCertificateRequest", "GenericWorkload", "StorageVersionMigrator"];
+        let gates = gates.map(|gate| (gate.to_owned(), true)).to_vec();
+        let config = Config { runtime_config: all, feature_gates: gates, ..Config::default() };
+        let map = crate::kinds::builtin(&config);
         let mut seen = 0;
         for line in UPSTREAM.lines() {
             let (key, value) = line.split_once(' ').unwrap();

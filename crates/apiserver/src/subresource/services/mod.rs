@@ -20,7 +20,7 @@ use crate::server::Core;
 use shared::View;
 
 /// How often other API servers may come first before a request gives up.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 64;
 
 /// What one request took and gives back; undone when dropped without [`Reservation::keep`].
 #[derive(Default)]
@@ -241,6 +241,7 @@ async fn agree(
     if call.core.config.exclusive_store {
         return choose(object, View::default());
     }
+    let _turn = call.core.services.turn.lock().await;
     for _ in 0..ATTEMPTS {
         let mut attempt = object.clone();
         let mut reserved = choose(&mut attempt, View::read(&call.core).await?)?;

@@ -22,6 +22,9 @@ pub struct Allocators {
     ranges: Vec<Range>,
     ports: RangeInclusive<u16>,
     taken: Mutex<Taken>,
+    /// Held while a request claims in a shared store: requests of one server wait for each other instead of refusing
+    /// each other.
+    pub turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -86,7 +89,12 @@ pub fn first_address(config: &Config) -> String {
 impl Allocators {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let ranges = config.service_cidrs.iter().map(|c| parse(c)).collect::<Result<_, _>>()?;
-        Ok(Self { ranges, ports: config.node_ports.clone(), taken: Mutex::default() })
+        Ok(Self {
+            ranges,
+            ports: config.node_ports.clone(),
+            taken: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
     pub fn families(&self) -> Vec<&'static str> {
