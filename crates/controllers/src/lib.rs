@@ -20,6 +20,7 @@ mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod podgc;
+mod quota;
 mod replicaset;
 mod rootca;
 mod serviceaccount;

@@ -16,6 +16,7 @@ pub mod names;
 pub mod objectmeta;
 mod pod;
 mod quantity;
+pub mod quota;
 mod registry;
 mod signer;
 mod strategy;

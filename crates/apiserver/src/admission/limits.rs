@@ -101,7 +101,11 @@ fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
                     }
                 }
                 "Pod" if pod => {
-                    check(limit, &total(spec, "requests"), &total(spec, "limits"), &mut errors);
+                    let total = |key: &str| -> Value {
+                        let amounts = resources::quota::total(spec, key).into_iter();
+                        amounts.map(|(name, amount)| (name, Value::from(amount.to_string()))).collect()
+                    };
+                    check(limit, &total("requests"), &total("limits"), &mut errors);
                 }
                 _ => {}
             }
@@ -191,35 +195,4 @@ fn at_most_times(kind: &str, name: &str, ratio: &Value, requests: &Value, limits
     };
     let got = limit / request;
     (got > bound.as_f64()).then(|| format!("{head}, but provided ratio is {got:.6}"))
-}
-
-/// The sum over containers, or what one init container needs if that is more.
-pub fn total(spec: &Value, key: &str) -> Value {
-    let mut sums: std::collections::BTreeMap<String, Quantity> = std::collections::BTreeMap::new();
-    for container in spec.list("containers") {
-        for (name, quantity) in container.at("resources").map(key).into_iter().flatten() {
-            let quantity = Quantity::of(quantity);
-            let sum = sums.get(name).map_or_else(|| quantity.clone(), |s| s.add(&quantity));
-            sums.insert(name.clone(), sum);
-        }
-    }
-    for container in spec.list("initContainers") {
-        let sidecar = container.text("restartPolicy") == "Always";
-        for (name, quantity) in container.at("resources").map(key).into_iter().flatten() {
-            let quantity = Quantity::of(quantity);
-            let sum = match sums.get(name) {
-                Some(sum) if sidecar => sum.add(&quantity),
-                Some(sum) if sum.compare(&quantity).is_ge() => sum.clone(),
-                _ => quantity,
-            };
-            sums.insert(name.clone(), sum);
-        }
-    }
-    for (name, quantity) in spec.map("overhead").into_iter().flatten() {
-        if let Some(sum) = sums.get(name) {
-            let sum = sum.add(&Quantity::of(quantity));
-            sums.insert(name.clone(), sum);
-        }
-    }
-    sums.into_iter().map(|(name, sum)| (name, Value::from(sum.to_string()))).collect()
 }

@@ -1,13 +1,12 @@
 //! ResourceQuota: what a write would add is taken from the quotas first, by compare-and-swap of their status, so that no
 //! two writes can take the same. <https://kubernetes.io/docs/concepts/policy/resource-quotas/>
 
-use std::collections::BTreeMap;
-
 use futures_util::FutureExt;
 use machinery::quantity::Quantity;
 use machinery::{Get, Status, Value, meta};
 
-use super::limits::total;
+use resources::quota::{Amounts, in_scope, usage};
+
 use super::{Attributes, Operation, Plugin, forbidden};
 use crate::registry::{Call, UpdateRequest, update_object};
 
@@ -16,138 +15,6 @@ pub static PLUGIN: Plugin = Plugin {
     mutate: None,
     validate: Some(|call, attributes| admit(call, attributes).boxed()),
 };
-
-type Amounts = BTreeMap<String, Quantity>;
-
-fn add(into: &mut Amounts, name: String, amount: &Quantity) {
-    let sum = into.get(&name).map_or_else(|| amount.clone(), |have| have.add(amount));
-    into.insert(name, sum);
-}
-
-fn one() -> Quantity {
-    Quantity::new(1, machinery::quantity::Format::DecimalSi)
-}
-
-/// What an object counts as.
-fn usage(a: &Attributes, object: &Value) -> Amounts {
-    let mut out = Amounts::new();
-    let (group, name) = (a.resource.group.as_str(), a.resource.name.as_str());
-    let counted = if group.is_empty() { format!("count/{name}") } else { format!("count/{name}.{group}") };
-    add(&mut out, counted, &one());
-    if !group.is_empty() {
-        return out;
-    }
-    let spec = object.at("spec");
-    match name {
-        "pods" => {
-            if matches!(object.at("status").text("phase"), "Succeeded" | "Failed") {
-                out.clear();
-                return out;
-            }
-            add(&mut out, "pods".to_owned(), &one());
-            for (key, prefix) in [("requests", "requests."), ("limits", "limits.")] {
-                for (resource, amount) in total(spec, key).as_object().into_iter().flatten() {
-                    let amount = Quantity::of(amount);
-                    add(&mut out, format!("{prefix}{resource}"), &amount);
-                    let plain = matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage");
-                    if key == "requests" && (plain || resource.starts_with("hugepages-")) {
-                        add(&mut out, resource.clone(), &amount);
-                    }
-                }
-            }
-        }
-        "services" => {
-            add(&mut out, "services".to_owned(), &one());
-            let ports = spec.list("ports").len() as i64;
-            let ports = Quantity::new(ports, machinery::quantity::Format::DecimalSi);
-            match spec.text("type") {
-                "NodePort" => add(&mut out, "services.nodeports".to_owned(), &ports),
-                "LoadBalancer" => {
-                    add(&mut out, "services.loadbalancers".to_owned(), &one());
-                    if spec.flag("allocateLoadBalancerNodePorts") != Some(false) {
-                        add(&mut out, "services.nodeports".to_owned(), &ports);
-                    }
-                }
-                _ => {}
-            }
-        }
-        "persistentvolumeclaims" => {
-            add(&mut out, "persistentvolumeclaims".to_owned(), &one());
-            let storage = spec.at("resources").at("requests").get("storage").map(Quantity::of);
-            let class = spec.text("storageClassName");
-            if let Some(storage) = &storage {
-                add(&mut out, "requests.storage".to_owned(), storage);
-            }
-            if !class.is_empty() {
-                let prefix = format!("{class}.storageclass.storage.k8s.io");
-                add(&mut out, format!("{prefix}/persistentvolumeclaims"), &one());
-                if let Some(storage) = &storage {
-                    add(&mut out, format!("{prefix}/requests.storage"), storage);
-                }
-            }
-        }
-        "configmaps" | "secrets" | "replicationcontrollers" | "resourcequotas" => {
-            add(&mut out, name.to_owned(), &one());
-        }
-        _ => {}
-    }
-    out
-}
-
-fn is_best_effort(spec: &Value) -> bool {
-    ["containers", "initContainers"].iter().flat_map(|list| spec.list(list)).all(|c| {
-        ["requests", "limits"].iter().all(|key| c.at("resources").map(key).is_none_or(|m| m.is_empty()))
-    })
-}
-
-/// Is the object among those that a quota counts?
-fn in_scope(a: &Attributes, quota: &Value, object: &Value) -> bool {
-    let spec = object.at("spec");
-    let pod = a.resource.group.is_empty() && a.resource.name == "pods";
-    let matches = |scope: &str, operator: &str, values: &[Value]| -> bool {
-        if !pod {
-            return false;
-        }
-        match scope {
-            "BestEffort" => is_best_effort(spec),
-            "NotBestEffort" => !is_best_effort(spec),
-            "Terminating" => spec.int("activeDeadlineSeconds").is_some(),
-            "NotTerminating" => spec.int("activeDeadlineSeconds").is_none(),
-            "PriorityClass" => {
-                let class = spec.text("priorityClassName");
-                let listed = values.iter().any(|v| v == class);
-                match operator {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "DoesNotExist" => class.is_empty(),
-                    _ => !class.is_empty(),
-                }
-            }
-            "CrossNamespacePodAffinity" => crosses_namespaces(spec.at("affinity")),
-            _ => false,
-        }
-    };
-    let quota = quota.at("spec");
-    quota.list("scopes").iter().filter_map(Value::as_str).all(|s| matches(s, "Exists", &[]))
-        && quota
-            .at("scopeSelector")
-            .list("matchExpressions")
-            .iter()
-            .all(|e| matches(e.text("scopeName"), e.text("operator"), e.list("values")))
-}
-
-fn crosses_namespaces(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.iter().any(|(key, v)| {
-            (matches!(key.as_str(), "namespaces" | "namespaceSelector")
-                && !v.is_null()
-                && v != &machinery::json!([]))
-                || crosses_namespaces(v)
-        }),
-        Value::Array(items) => items.iter().any(crosses_namespaces),
-        _ => false,
-    }
-}
 
 async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
     let relevant = a.subresource.is_empty() && matches!(a.operation, Operation::Create | Operation::Update);
@@ -166,10 +33,11 @@ async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
         .filter(|(key, _)| key.starts_with(&prefix))
         .map(|(_, e)| (e.name().to_owned(), e.parse()))
         .collect();
-    let mut wanted = usage(a, a.object());
+    let (group, resource) = (a.resource.group.as_str(), a.resource.name.as_str());
+    let mut wanted = usage(group, resource, a.object());
     if a.operation == Operation::Update {
         // only what grows is asked for
-        let before = usage(a, a.old());
+        let before = usage(group, resource, a.old());
         wanted = wanted
             .into_iter()
             .map(|(name, amount)| {
@@ -180,7 +48,7 @@ async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
             .collect();
     }
     for (name, quota) in names {
-        if !in_scope(a, &quota, a.object()) {
+        if !in_scope(group, resource, &quota, a.object()) {
             continue;
         }
         let hard = quota.at("spec").map("hard").cloned().unwrap_or_default();
@@ -259,7 +127,7 @@ async fn charge(call: &Call, a: &Attributes, name: &str, asked: &Amounts) -> Res
             let mut new = old.clone();
             for (key, amount) in asked {
                 let Some(hard) = status.at("hard").get(key).map(Quantity::of) else { continue };
-                let have = status.at("used").get(key).map_or_else(|| one().sub(&one()), Quantity::of);
+                let have = status.at("used").get(key).map_or(Quantity::ZERO, Quantity::of);
                 let sum = have.add(amount);
                 if sum.compare(&hard).is_gt() {
                     requested.insert(key.clone(), amount.clone());

@@ -15,13 +15,13 @@ pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// An object as the garbage collector sees it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Object {
+pub(crate) struct Object {
     pub metadata: Meta,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     pub name: String,
     pub namespace: String,
     pub uid: String,

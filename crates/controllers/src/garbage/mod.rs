@@ -12,3 +12,4 @@ mod tests;
 mod watch;
 
 pub(crate) use act::CONTROLLER;
+pub(crate) use graph::Object;

@@ -7,6 +7,7 @@ mod disruption;
 mod garbage;
 mod namespace;
 mod node;
+mod quota;
 mod scheduling;
 mod service;
 mod statefulset;
