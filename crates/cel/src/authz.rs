@@ -43,3 +43,15 @@ pub struct Decision {
     /// Why there is no answer.
     pub error: Option<String>,
 }
+
+impl Authz {
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Authz::Authorizer { .. } => "kubernetes.authorization.Authorizer",
+            Authz::Path { .. } => "kubernetes.authorization.PathCheck",
+            Authz::Group { .. } => "kubernetes.authorization.GroupCheck",
+            Authz::Resource(_) => "kubernetes.authorization.ResourceCheck",
+            Authz::Decision(_) => "kubernetes.authorization.Decision",
+        }
+    }
+}

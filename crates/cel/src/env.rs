@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::authz::{Check, Decision};
+use crate::check::{self, Reference};
 use crate::decl::DeclType;
-use crate::issues::Issues;
+use crate::estimate;
+use crate::eval::{self, plan::Plan};
+use crate::issues::{Issues, Report, Source};
+use crate::parse::{self, Features};
 use crate::types::Type;
+use crate::validate;
 use crate::value::Value;
 
 /// A minor version of Kubernetes 1: which libraries an expression may use.
@@ -57,10 +62,36 @@ impl Env {
     /// # Errors
     /// All that is wrong with it, in cel-go's text.
     pub fn compile(&self, expression: &str) -> Result<Program, Issues> {
-        let source = crate::issues::Source::new(expression);
-        let mut report = crate::issues::Report::default();
-        report.at(&source, 0, "expressions are not compiled yet".into());
-        Err(report.finish(&source))
+        let source = Source::new(expression);
+        let mut report = Report::default();
+        let version = self.0.version;
+        let features = Features {
+            optionals: version >= Version(28),
+            two_variables: version >= Version(32),
+            lists: version >= Version(34),
+        };
+        let Some((expr, nodes)) = parse::parse(&source, features, &mut report) else {
+            return Err(report.finish(&source));
+        };
+        let checked = check::check(expr, nodes, &self.0, &source, &mut report);
+        if report.count() == 0 && version >= Version(29) {
+            validate::validate(&checked, &source, &mut report);
+        }
+        if report.count() > 0 {
+            return Err(report.finish(&source));
+        }
+        let cost = estimate::estimate(&checked, &self.0);
+        let plan = eval::plan::plan(&checked);
+        let output = checked.types[checked.expr.id as usize].clone();
+        let mut variables: Vec<Arc<str>> = Vec::new();
+        for reference in checked.references.iter().flatten() {
+            if let Reference::Variable(name) = reference
+                && !variables.contains(name)
+            {
+                variables.push(name.clone());
+            }
+        }
+        Ok(Program(Arc::new(Parts { output, variables, cost, plan })))
     }
 }
 
@@ -119,11 +150,14 @@ impl EnvBuilder {
 
 /// A checked expression. Cheap to clone; may be evaluated by many threads at once.
 #[derive(Clone, Debug)]
-pub struct Program(Arc<ProgramParts>);
+pub struct Program(Arc<Parts>);
 
 #[derive(Debug)]
-struct ProgramParts {
+struct Parts {
     output: Type,
+    variables: Vec<Arc<str>>,
+    cost: CostRange,
+    plan: Result<Plan, EvalError>,
 }
 
 /// The estimate of what an evaluation costs.
@@ -138,19 +172,27 @@ impl Program {
         &self.0.output
     }
 
-    /// Does it refer to the variable?
-    pub fn uses(&self, _variable: &str) -> bool {
-        false
+    /// Does it refer to the variable (or, by that name, to one of a comprehension)?
+    pub fn uses(&self, variable: &str) -> bool {
+        self.0.variables.iter().any(|name| **name == *variable)
     }
 
     /// From the sizes that the environment's declarations give.
     pub fn estimated_cost(&self) -> CostRange {
-        CostRange { min: 0, max: 0 }
+        self.0.cost
+    }
+
+    /// Why it can never be evaluated, if so (`duration("x")`); upstream says "program instantiation failed: …".
+    pub fn defect(&self) -> Option<&EvalError> {
+        self.0.plan.as_ref().err()
     }
 
     /// Evaluates; more than `cost_limit` ends it with [`EvalError::CostExceeded`]. Never panics.
-    pub fn eval<'a>(&'a self, _activation: &dyn Activation<'a>, _cost_limit: u64) -> Outcome<'a> {
-        Outcome { value: Ok(Value::Null), cost: 0 }
+    pub fn eval<'a>(&'a self, activation: &dyn Activation<'a>, cost_limit: u64) -> Outcome<'a> {
+        match &self.0.plan {
+            Ok(plan) => eval::run(plan, activation, cost_limit),
+            Err(error) => Outcome { value: Err(error.clone()), cost: 0 },
+        }
     }
 }
 
@@ -169,6 +211,18 @@ pub enum EvalError {
     Failed(Arc<str>),
     #[error("operation cancelled: actual cost limit exceeded")]
     CostExceeded,
+}
+
+impl From<&str> for EvalError {
+    fn from(message: &str) -> Self {
+        EvalError::Failed(message.into())
+    }
+}
+
+impl From<String> for EvalError {
+    fn from(message: String) -> Self {
+        EvalError::Failed(message.into())
+    }
 }
 
 /// What an evaluation asks for.
@@ -206,5 +260,68 @@ impl<'a> Variables<'a> {
 impl<'a> Activation<'a> for Variables<'a> {
     fn variable(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         self.0.iter().find(|(known, _)| **known == *name).map(|(_, value)| Ok(value.clone()))
+    }
+}
+
+impl EnvBuilder {
+    /// The type that a name names.
+    pub(crate) fn type_named(&self, name: &str) -> Option<Type> {
+        Some(match name {
+            "bool" => Type::Bool,
+            "bytes" => Type::Bytes,
+            "double" => Type::Double,
+            "google.protobuf.Duration" => Type::Duration,
+            "int" => Type::Int,
+            "list" => Type::list(Type::param("A")),
+            "map" => Type::map(Type::param("A"), Type::param("B")),
+            "null_type" => Type::Null,
+            "string" => Type::String,
+            "google.protobuf.Timestamp" => Type::Timestamp,
+            "type" => Type::Type(None),
+            "uint" => Type::Uint,
+            "optional_type" if self.version >= Version(28) => Type::optional(Type::param("V")),
+            "net.IP" | "net.CIDR" if self.version >= Version(30) => Type::opaque(name),
+            "kubernetes.URL" => Type::object(name),
+            "kubernetes.Quantity" if self.version >= Version(28) => Type::object(name),
+            "kubernetes.NamedFormat" if self.version >= Version(31) => Type::object(name),
+            "kubernetes.Semver" if self.version >= Version(33) => Type::object(name),
+            _ if self.patches && (matches!(name, "Object" | "JSONPatch") || name.starts_with("Object.")) => {
+                Type::object(name)
+            }
+            _ => self.objects.get(name)?.ty().clone(),
+        })
+    }
+
+    /// The type of an object's field; None if it has no such field, an error if there is no such object type.
+    pub(crate) fn field_type(&self, object: &str, field: &str) -> Result<Option<Type>, ()> {
+        if self.patches {
+            if object == "JSONPatch" {
+                return Ok(match field {
+                    "op" | "from" | "path" => Some(Type::String),
+                    "value" => Some(Type::Dyn),
+                    _ => None,
+                });
+            }
+            if object == "Object" || object.starts_with("Object.") {
+                return Ok(Some(Type::Dyn));
+            }
+        }
+        let declared = self.objects.get(object).ok_or(())?;
+        let found = declared.fields.get(field).or_else(|| {
+            // words of the language may be written as they are behind a dot
+            let word = crate::escape::RESERVED.contains(&field);
+            declared.fields.get(format!("__{field}__").as_str()).filter(|_| word && self.version >= Version(31))
+        });
+        Ok(found.map(|f| f.ty().clone()))
+    }
+
+    /// May the overload be used? Comparisons of different kinds of numbers came with 1.28; within comprehensions they
+    /// always were there.
+    pub(crate) fn numbers_mix(&self, overload: &str, within: bool) -> bool {
+        if self.version >= Version(28) || within {
+            return true;
+        }
+        let mixed = overload.split('_').filter(|word| matches!(*word, "int64" | "uint64" | "double")).count() == 2;
+        !(mixed && (overload.starts_with("less_") || overload.starts_with("greater_")))
     }
 }

@@ -30,8 +30,8 @@ impl Source {
         (before as u32 + 1, offset - start)
     }
 
-    fn line(&self, line: u32) -> Option<&[char]> {
-        let index = (line as usize).checked_sub(1)?;
+    fn line(&self, line: i64) -> Option<&[char]> {
+        let index = usize::try_from(line).ok()?.checked_sub(1)?;
         if index > self.lines.len() || self.chars.is_empty() {
             return None;
         }
@@ -44,8 +44,8 @@ impl Source {
 /// One error: `ERROR: <input>:LINE:COLUMN: MESSAGE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
-    /// From 1; 0 with a column of -1 if it has no place.
-    pub line: u32,
+    /// From 1; -1, and a column of -1, if it has no place.
+    pub line: i64,
     /// From 0, in code points.
     pub column: i64,
     pub message: String,
@@ -76,18 +76,30 @@ pub(crate) struct Report {
 impl Report {
     pub fn at(&mut self, source: &Source, offset: u32, message: String) {
         let (line, column) = source.position(offset);
-        self.push(Issue { line, column: i64::from(column), message });
+        let (line, mut column) = (i64::from(line), i64::from(column));
+        if source.chars.is_empty() {
+            column = -1;
+        }
+        self.push(Issue { line, column, message });
     }
 
     /// An error of no place.
     pub fn nowhere(&mut self, message: String) {
-        self.push(Issue { line: 0, column: -1, message });
+        self.push(Issue { line: -1, column: -1, message });
     }
 
     pub fn push(&mut self, issue: Issue) {
         self.count += 1;
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(issue);
+        }
+    }
+
+    /// Adds another's errors.
+    pub fn absorb(&mut self, other: Report) {
+        self.count += other.count - other.errors.len();
+        for issue in other.errors {
+            self.push(issue);
         }
     }
 

@@ -126,9 +126,19 @@ impl Schema {
         self.embedded
     }
 
+    /// The schema of what stands under a name, in the object's data.
+    pub(crate) fn value_schema(&self, name: &str) -> Option<&Schema> {
+        if self.embedded {
+            // meta fields are described even where the schema does not
+            let own = self.properties.as_ref().and_then(|p| p.get(name));
+            return own.map(Arc::as_ref).or_else(|| object_meta().properties.as_ref()?.get(name).map(Arc::as_ref));
+        }
+        self.property(name).map(Arc::as_ref)
+    }
+
     /// Does [`Schema::property`] go by name (an object), not by `additionalProperties` (a map)?
     pub(crate) fn is_object(&self) -> bool {
-        self.properties.is_some()
+        self.embedded || self.properties.is_some()
     }
 }
 
