@@ -310,7 +310,10 @@ impl EnvBuilder {
         let found = declared.fields.get(field).or_else(|| {
             // words of the language may be written as they are behind a dot
             let word = crate::escape::RESERVED.contains(&field);
-            declared.fields.get(format!("__{field}__").as_str()).filter(|_| word && self.version >= Version(31))
+            declared
+                .fields
+                .get(format!("__{field}__").as_str())
+                .filter(|_| word && self.version >= Version(31))
         });
         Ok(found.map(|f| f.ty().clone()))
     }
@@ -321,7 +324,8 @@ impl EnvBuilder {
         if self.version >= Version(28) || within {
             return true;
         }
-        let mixed = overload.split('_').filter(|word| matches!(*word, "int64" | "uint64" | "double")).count() == 2;
+        let mixed =
+            overload.split('_').filter(|word| matches!(*word, "int64" | "uint64" | "double")).count() == 2;
         !(mixed && (overload.starts_with("less_") || overload.starts_with("greater_")))
     }
 }

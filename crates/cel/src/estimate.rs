@@ -287,7 +287,8 @@ impl<'e> Estimator<'e> {
     }
 
     fn node(&mut self, expr: &'e Expr) -> Node<'e> {
-        let path = self.path(expr).filter(|p| !matches!(p.first().map(|s| &**s), Some("__result__" | "@result")));
+        let path =
+            self.path(expr).filter(|p| !matches!(p.first().map(|s| &**s), Some("__result__" | "@result")));
         let size = self.size(expr);
         Node { ty: self.ty(expr), path, size, expr: Some(expr) }
     }

@@ -147,7 +147,8 @@ fn read_type(text: &'static str) -> Type {
 }
 
 /// What a function does.
-pub(crate) type Body = for<'a, 'h> fn(&[Value<'a>], &'h (dyn Activation<'a> + 'h)) -> Result<Value<'a>, EvalError>;
+pub(crate) type Body =
+    for<'a, 'h> fn(&[Value<'a>], &'h (dyn Activation<'a> + 'h)) -> Result<Value<'a>, EvalError>;
 
 /// The function's name as the table has it, and what it does. None for what the planner does itself.
 pub(crate) fn body(name: &str) -> Option<(&'static str, Body)> {

@@ -131,7 +131,9 @@ impl Schema {
         if self.embedded {
             // meta fields are described even where the schema does not
             let own = self.properties.as_ref().and_then(|p| p.get(name));
-            return own.map(Arc::as_ref).or_else(|| object_meta().properties.as_ref()?.get(name).map(Arc::as_ref));
+            return own
+                .map(Arc::as_ref)
+                .or_else(|| object_meta().properties.as_ref()?.get(name).map(Arc::as_ref));
         }
         self.property(name).map(Arc::as_ref)
     }

@@ -128,7 +128,9 @@ impl Validator<'_> {
         if !ids.contains(&"string_format") {
             return;
         }
-        let (Some(target), [Expr { kind: Kind::List { items, .. }, .. }]) = (&call.target, call.args.as_slice()) else {
+        let (Some(target), [Expr { kind: Kind::List { items, .. }, .. }]) =
+            (&call.target, call.args.as_slice())
+        else {
             return;
         };
         let Kind::Literal(Literal::String(text)) = &target.kind else { return };
@@ -146,7 +148,8 @@ impl Validator<'_> {
             Err(bad) => self.error(bad.at.unwrap_or(expr.at), bad.message),
             Ok(()) if items.len() > seen => {
                 let given = items.len();
-                let message = format!("too many arguments supplied to string.format (expected {seen}, got {given})");
+                let message =
+                    format!("too many arguments supplied to string.format (expected {seen}, got {given})");
                 self.error(expr.at, message);
             }
             Ok(()) => {}

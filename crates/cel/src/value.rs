@@ -214,7 +214,13 @@ impl<'a> Value<'a> {
             Value::Bytes(bytes) => bytes.len() as u64,
             Value::List(list) => list.len() as u64,
             Value::Map(map) => map.len() as u64,
-            Value::Ip(ip) => if ip.is_ipv4() { 4 } else { 16 },
+            Value::Ip(ip) => {
+                if ip.is_ipv4() {
+                    4
+                } else {
+                    16
+                }
+            }
             Value::Cidr(cidr) => u64::from(cidr.bits).div_ceil(8),
             _ => return None,
         })
@@ -342,8 +348,14 @@ impl<'a> Map<'a> {
         self.len() == 0
     }
 
+    /// The value of a key.
+    ///
     /// # Errors
     /// A key that cannot be one; a value that is not as its schema says.
+    pub fn get(&self, key: &Value<'_>) -> Result<Option<Value<'a>>, crate::EvalError> {
+        self.find(key)
+    }
+
     pub(crate) fn find(&self, key: &Value<'_>) -> Result<Option<Value<'a>>, crate::EvalError> {
         match self {
             Map::Json { entries, schema } => {

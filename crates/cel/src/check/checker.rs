@@ -41,7 +41,13 @@ struct Checker<'e> {
 }
 
 /// `nodes` is the number of ids. Errors are in the report.
-pub(crate) fn check(mut expr: Expr, nodes: u32, env: &EnvBuilder, source: &Source, report: &mut Report) -> Checked {
+pub(crate) fn check(
+    mut expr: Expr,
+    nodes: u32,
+    env: &EnvBuilder,
+    source: &Source,
+    report: &mut Report,
+) -> Checked {
     let nodes = nodes as usize;
     let mut checker = Checker {
         env,
@@ -287,7 +293,10 @@ impl Checker<'_> {
         let mut ids = Vec::new();
         for overload in &function.overloads {
             let known = overload.available(self.env.version, self.env.patches);
-            if !known || overload.member != member || !self.env.numbers_mix(overload.id, !self.scopes.is_empty()) {
+            if !known
+                || overload.member != member
+                || !self.env.numbers_mix(overload.id, !self.scopes.is_empty())
+            {
                 continue;
             }
             let mut fresh = Mapping::default();
@@ -309,12 +318,16 @@ impl Checker<'_> {
         if let Some(result) = result {
             return Some((result, ids));
         }
-        let names: Vec<String> = types.iter().map(|t| self.mapping.substitute(t, true).checker_name()).collect();
+        let names: Vec<String> =
+            types.iter().map(|t| self.mapping.substitute(t, true).checker_name()).collect();
         let signature = match names.split_first() {
             Some((target, args)) if member => format!("{target}.({})", args.join(", ")),
             _ => format!("({})", names.join(", ")),
         };
-        self.error(at, format!("found no matching overload for '{}' applied to '{signature}'", function.name));
+        self.error(
+            at,
+            format!("found no matching overload for '{}' applied to '{signature}'", function.name),
+        );
         None
     }
 
@@ -409,7 +422,8 @@ impl Checker<'_> {
         if !self.mapping.assign(&wanted, &ty) {
             let (wanted, ty) = (wanted.checker_name(), ty.checker_name());
             let name = &field.name;
-            let message = format!("expected type of field '{name}' is '{wanted}' but provided type is '{ty}'");
+            let message =
+                format!("expected type of field '{name}' is '{wanted}' but provided type is '{ty}'");
             self.error(field.at, message);
         }
     }

@@ -23,7 +23,9 @@ impl<'e> Estimator<'e> {
         costs: &[Range],
     ) -> Estimate {
         let arguments = sum_of(costs);
-        let known = self.of_lists(overload, target, args).or_else(|| self.of_library(function, overload, target, args));
+        let known = self
+            .of_lists(overload, target, args)
+            .or_else(|| self.of_library(function, overload, target, args));
         if let Some((cost, size)) = known {
             return (cost.plus(arguments), size);
         }
@@ -63,7 +65,8 @@ impl<'e> Estimator<'e> {
                 let made = size(1).or(size(2));
                 let inner = |n: usize| args[n].expr.and_then(|e| self.entry_sizes(e));
                 if let (Some(a), Some(b)) = (inner(1), inner(2)) {
-                    let joined = super::Entries { list: a.list, key: a.key.or(b.key), value: a.value.or(b.value) };
+                    let joined =
+                        super::Entries { list: a.list, key: a.key.or(b.key), value: a.value.or(b.value) };
                     self.entries.insert(expr.id, joined);
                 }
                 (costs[0].plus(costs[1].or(costs[2])), Some(made))
@@ -72,15 +75,24 @@ impl<'e> Estimator<'e> {
                 let made = size(0).plus(size(1));
                 let inner = |n: usize| args[n].expr.and_then(|e| self.entry_sizes(e));
                 if let (Some(a), Some(b)) = (inner(0), inner(1)) {
-                    let joined = super::Entries { list: a.list, key: a.key.or(b.key), value: a.value.or(b.value) };
+                    let joined =
+                        super::Entries { list: a.list, key: a.key.or(b.key), value: a.value.or(b.value) };
                     self.entries.insert(expr.id, joined);
                 }
                 let cost = if overload == "add_list" { Range::fixed(1) } else { made.by(TRAVERSAL) };
                 (cost.plus(arguments), Some(made))
             }
             (
-                "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-                | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" | "equals" | "not_equals",
+                "less_string"
+                | "greater_string"
+                | "less_equals_string"
+                | "greater_equals_string"
+                | "less_bytes"
+                | "greater_bytes"
+                | "less_equals_bytes"
+                | "greater_equals_bytes"
+                | "equals"
+                | "not_equals",
                 2,
             ) => {
                 let most = size(0).max.min(size(1).max);
@@ -92,8 +104,11 @@ impl<'e> Estimator<'e> {
 
     /// What the extensions for lists and sets say.
     fn of_lists(&self, overload: &str, target: Option<&Node<'e>>, args: &[Node<'e>]) -> Option<Estimate> {
-        let made = |factor: f64, size: Range| (size.by(factor).plus(Range::fixed(1)).plus(Range::fixed(LIST)), Some(size));
-        let squared = |size: Range, text: bool| made(if text { 2.0 + TRAVERSAL } else { 2.0 }, size.times(size));
+        let made = |factor: f64, size: Range| {
+            (size.by(factor).plus(Range::fixed(1)).plus(Range::fixed(LIST)), Some(size))
+        };
+        let squared =
+            |size: Range, text: bool| made(if text { 2.0 + TRAVERSAL } else { 2.0 }, size.times(size));
         let number = |n: usize, otherwise: u64| match args.get(n).and_then(|a| a.expr).map(|e| &e.kind) {
             Some(Kind::Literal(Literal::Int(n))) => (*n).max(0) as u64,
             _ => otherwise,
@@ -116,7 +131,9 @@ impl<'e> Estimator<'e> {
                 (pairs.by(factor).plus(Range::fixed(1)), None)
             }
             _ if overload.ends_with("_sortByAssociatedKeys") => squared(size(args.first())?, text()),
-            _ if overload.starts_with("list_") && overload.ends_with("_sort") => squared(size(target)?, text()),
+            _ if overload.starts_with("list_") && overload.ends_with("_sort") => {
+                squared(size(target)?, text())
+            }
             _ => return None,
         })
     }
@@ -134,12 +151,44 @@ impl<'e> Estimator<'e> {
         let plain = |cost: Range| Some((cost, None));
         match function {
             "check" => plain(Range::fixed(CHECK)),
-            "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
-            | "reason" | "error" | "errored" | "masked" | "prefixLength" | "family" | "isUnspecified"
-            | "isLoopback" | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named"
-            | "sign" | "asInteger" | "isInteger" | "asApproximateFloat" | "isGreaterThan" | "isLessThan"
-            | "compareTo" | "add" | "sub" | "major" | "minor" | "patch" | "getScheme" | "getHostname" | "getHost"
-            | "getPort" | "getEscapedPath" | "getQuery" => plain(Range::fixed(1)),
+            "serviceAccount"
+            | "path"
+            | "group"
+            | "resource"
+            | "subresource"
+            | "namespace"
+            | "name"
+            | "allowed"
+            | "reason"
+            | "error"
+            | "errored"
+            | "masked"
+            | "prefixLength"
+            | "family"
+            | "isUnspecified"
+            | "isLoopback"
+            | "isLinkLocalMulticast"
+            | "isLinkLocalUnicast"
+            | "isGlobalUnicast"
+            | "format.named"
+            | "sign"
+            | "asInteger"
+            | "isInteger"
+            | "asApproximateFloat"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "major"
+            | "minor"
+            | "patch"
+            | "getScheme"
+            | "getHostname"
+            | "getHost"
+            | "getPort"
+            | "getEscapedPath"
+            | "getQuery" => plain(Range::fixed(1)),
             "fieldSelector" | "labelSelector" => {
                 let length = size(0)?;
                 let requirements = length.by(0.5).by((LIST + STRUCT) as f64);
@@ -147,7 +196,9 @@ impl<'e> Estimator<'e> {
             }
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
                 let target = target?;
-                let Some(item) = self.item(target) else { return plain(self.node_size(target).by(TRAVERSAL)) };
+                let Some(item) = self.item(target) else {
+                    return plain(self.node_size(target).by(TRAVERSAL));
+                };
                 let mut each = Range::fixed(1);
                 if matches!(item.ty, Type::String | Type::Bytes) {
                     each = each.plus(self.node_size(&item).by(TRAVERSAL));
@@ -155,7 +206,9 @@ impl<'e> Estimator<'e> {
                 plain(self.node_size(target).times(each))
             }
             "url" | "jsonpatch.escapeKey" => size(0).map(|sz| (sz.by(TRAVERSAL), Some(sz))),
-            "lowerAscii" | "upperAscii" | "substring" | "trim" => own().map(|sz| (sz.by(TRAVERSAL), Some(sz))),
+            "lowerAscii" | "upperAscii" | "substring" | "trim" => {
+                own().map(|sz| (sz.by(TRAVERSAL), Some(sz)))
+            }
             "replace" => Some((own()?.by(2.0 * TRAVERSAL), Some(replaced(own()?, size(0)?, size(1)?)))),
             "split" => {
                 let sz = own()?;

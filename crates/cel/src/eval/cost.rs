@@ -39,21 +39,57 @@ pub(crate) fn call(function: &str, overload: &str, args: &[Value<'_>], result: O
     }
     match function {
         "check" => return CHECK,
-        "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
-        | "reason" | "error" | "errored" => return 1,
+        "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name"
+        | "allowed" | "reason" | "error" | "errored" => return 1,
         "fieldSelector" | "labelSelector" => return selector(arg(1)),
-        "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => return args.first().map_or(0, traversal),
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP"
-        | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" => return ceil(arg(0), TRAVERSAL),
+        "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
+            return args.first().map_or(0, traversal);
+        }
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => return ceil(arg(0), TRAVERSAL),
         "replace" | "split" | "ip.isCanonical" => return ceil(arg(0), 2.0 * TRAVERSAL),
         "join" => return ceil(result.map_or(1, size), 2.0 * TRAVERSAL),
         "find" | "findAll" => return regex(arg(0), arg(1)),
         "ip" if overload == "cidr_ip" => return 1,
         "ip" => return ceil(arg(0), TRAVERSAL),
-        "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast"
-        | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named" | "sign" | "asInteger" | "isInteger"
-        | "asApproximateFloat" | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major" | "minor"
-        | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath" | "getQuery" => return 1,
+        "masked"
+        | "prefixLength"
+        | "family"
+        | "isUnspecified"
+        | "isLoopback"
+        | "isLinkLocalMulticast"
+        | "isLinkLocalUnicast"
+        | "isGlobalUnicast"
+        | "format.named"
+        | "sign"
+        | "asInteger"
+        | "isInteger"
+        | "asApproximateFloat"
+        | "isGreaterThan"
+        | "isLessThan"
+        | "compareTo"
+        | "add"
+        | "sub"
+        | "major"
+        | "minor"
+        | "patch"
+        | "getScheme"
+        | "getHostname"
+        | "getHost"
+        | "getPort"
+        | "getEscapedPath"
+        | "getQuery" => return 1,
         "containsIP" => {
             let parse = if overload == "cidr_contains_ip_string" { ceil(arg(1), TRAVERSAL) } else { 0 };
             return ceil(arg(0) * 2, TRAVERSAL) + parse;
@@ -87,13 +123,19 @@ pub(crate) fn call(function: &str, overload: &str, args: &[Value<'_>], result: O
         _ => {}
     }
     match overload {
-        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote"
-        | "string_format" => ceil(arg(0), TRAVERSAL),
+        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string"
+        | "strings_quote" | "string_format" => ceil(arg(0), TRAVERSAL),
         "in_list" => arg(1),
-        "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-        | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" | "equals" | "not_equals" => {
-            ceil(arg(0).min(arg(1)), TRAVERSAL)
-        }
+        "less_string"
+        | "greater_string"
+        | "less_equals_string"
+        | "greater_equals_string"
+        | "less_bytes"
+        | "greater_bytes"
+        | "less_equals_bytes"
+        | "greater_equals_bytes"
+        | "equals"
+        | "not_equals" => ceil(arg(0).min(arg(1)), TRAVERSAL),
         "add_string" | "add_bytes" => ceil(arg(0).saturating_add(arg(1)), TRAVERSAL),
         "matches_string" => regex(arg(0), arg(1)),
         "contains_string" => ceil(arg(0), TRAVERSAL).saturating_mul(ceil(arg(1), TRAVERSAL)),
@@ -139,7 +181,8 @@ fn traversal(value: &Value<'_>) -> u64 {
         Value::Bytes(bytes) => (bytes.len() as f64 * TRAVERSAL) as u64,
         Value::List(list) => list.iter().map(|item| item.map_or(1, |item| traversal(&item))).sum(),
         Value::Map(map) => {
-            let entry = |key: Value<'_>| traversal(&key) + map.find(&key).ok().flatten().map_or(1, |v| traversal(&v));
+            let entry =
+                |key: Value<'_>| traversal(&key) + map.find(&key).ok().flatten().map_or(1, |v| traversal(&v));
             map.keys().into_iter().map(entry).sum()
         }
         _ => 1,

@@ -179,12 +179,7 @@ impl<'a> Interpreter<'a, '_> {
         Ok(Value::Map(Map::Entries(Arc::new(out))))
     }
 
-    fn object(
-        &mut self,
-        name: &Arc<str>,
-        fields: &'a [(Arc<str>, Node, bool)],
-        plan: &'a Plan,
-    ) -> Res<'a> {
+    fn object(&mut self, name: &Arc<str>, fields: &'a [(Arc<str>, Node, bool)], plan: &'a Plan) -> Res<'a> {
         let mut out: Vec<(Arc<str>, Value<'a>)> = Vec::with_capacity(fields.len());
         for (field, value, optional) in fields {
             let value = match self.eval(value, plan)? {
@@ -300,8 +295,14 @@ impl<'a> Interpreter<'a, '_> {
     }
 
     /// `quiet`: what is not there is None, not an error.
-    fn access(&self, value: &Value<'a>, key: &Value<'a>, quiet: bool) -> Result<Option<Value<'a>>, EvalError> {
-        let missing = |what: &str| if quiet { Ok(None) } else { Err(format!("{what}: {}", key.shown()).into()) };
+    fn access(
+        &self,
+        value: &Value<'a>,
+        key: &Value<'a>,
+        quiet: bool,
+    ) -> Result<Option<Value<'a>>, EvalError> {
+        let missing =
+            |what: &str| if quiet { Ok(None) } else { Err(format!("{what}: {}", key.shown()).into()) };
         match value {
             Value::Map(map) => match map.find(key)? {
                 Some(found) => Ok(Some(found)),
@@ -316,7 +317,9 @@ impl<'a> Interpreter<'a, '_> {
                 };
                 let Some(index) = index else {
                     return Err(match key {
-                        Value::Double(n) => format!("unsupported index value {} in list", crate::value::go_double(*n)),
+                        Value::Double(n) => {
+                            format!("unsupported index value {} in list", crate::value::go_double(*n))
+                        }
                         _ => format!("unsupported index type '{}' in list", key.type_name()),
                     }
                     .into());
@@ -338,7 +341,9 @@ impl<'a> Interpreter<'a, '_> {
                 let found = object.fields.iter().find(|(name, _)| **name == **field);
                 match found {
                     Some((_, found)) => Ok(Some(found.clone())),
-                    None if &*object.name == "JSONPatch" && !quiet && &**field != "value" => Ok(Some(Value::text(""))),
+                    None if &*object.name == "JSONPatch" && !quiet && &**field != "value" => {
+                        Ok(Some(Value::text("")))
+                    }
                     None => missing("no such key"),
                 }
             }
@@ -491,7 +496,9 @@ impl<'a> Interpreter<'a, '_> {
         match <[Value<'a>; 2]>::try_from(values) {
             Ok([key, value]) => put(key, value)?,
             Err(values) => {
-                let Some(Value::Map(other)) = values.into_iter().next() else { return Err(NO_OVERLOAD.into()) };
+                let Some(Value::Map(other)) = values.into_iter().next() else {
+                    return Err(NO_OVERLOAD.into());
+                };
                 for key in other.keys() {
                     let value = other.find(&key)?.ok_or(NO_OVERLOAD)?;
                     put(key, value)?;

@@ -23,14 +23,27 @@ pub(crate) enum Node {
     Member(Box<Node>, HashSet<Key>),
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
-    Struct { name: Arc<str>, fields: Vec<(Arc<str>, Node, bool)> },
+    Struct {
+        name: Arc<str>,
+        fields: Vec<(Arc<str>, Node, bool)>,
+    },
     Fold(Box<Fold>),
     /// `.or(…)`; with the value only for `.orValue(…)`.
-    OptionalOr { left: Box<Node>, right: Box<Node>, value: bool },
+    OptionalOr {
+        left: Box<Node>,
+        right: Box<Node>,
+        value: bool,
+    },
     /// `@result + [item]`
-    Append { fold: usize, items: Vec<(Node, bool)> },
+    Append {
+        fold: usize,
+        items: Vec<(Node, bool)>,
+    },
     /// `@mapInsert(@result, …)`: key and value, or a map.
-    Insert { fold: usize, args: Vec<Node> },
+    Insert {
+        fold: usize,
+        args: Vec<Node>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +57,10 @@ pub(crate) struct Attr {
 #[derive(Clone, Debug)]
 pub(crate) enum Root {
     Variable(Arc<str>),
-    Local { fold: usize, which: Which },
+    Local {
+        fold: usize,
+        which: Which,
+    },
     /// Any expression.
     Node(Arc<Node>),
     /// Condition and branches.
@@ -191,7 +207,8 @@ impl Planner<'_> {
             }
             op::CONDITIONAL => {
                 let [condition, yes, no] = <[Node; 3]>::try_from(args).map_err(|_| "no such overload")?;
-                let root = Root::Either(Arc::new(condition), Box::new(into_attr(yes)), Box::new(into_attr(no)));
+                let root =
+                    Root::Either(Arc::new(condition), Box::new(into_attr(yes)), Box::new(into_attr(no)));
                 return Ok(Node::Attr(Attr { root, qualifiers: Vec::new(), test: false }));
             }
             op::INDEX | op::OPT_INDEX | op::OPT_SELECT => {
@@ -241,7 +258,8 @@ impl Planner<'_> {
                 return Ok(Node::Member(Box::new(arg), known));
             }
         }
-        let (function, body) = functions::body(function).ok_or_else(|| format!("no such overload: {function}"))?;
+        let (function, body) =
+            functions::body(function).ok_or_else(|| format!("no such overload: {function}"))?;
         let call = Call { function, overload, body, args };
         if CONVERSIONS.contains(&function)
             && let [Node::Const(arg)] = call.args.as_slice()

@@ -20,7 +20,9 @@ fn receiver<'v>(args: &'v [Value<'_>]) -> Option<(&'v Authz, &'v str)> {
 
 pub(crate) fn path<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     match receiver(args) {
-        Some((Authz::Authorizer { .. }, path)) if path.trim().is_empty() => Err("path must not be empty".into()),
+        Some((Authz::Authorizer { .. }, path)) if path.trim().is_empty() => {
+            Err("path must not be empty".into())
+        }
         Some((Authz::Authorizer { service_account }, path)) => {
             made(Authz::Path { service_account: service_account.clone(), path: path.into() })
         }
@@ -106,7 +108,9 @@ pub(crate) fn check<'a>(args: &[Value<'a>], host: Host<'_, 'a>) -> Res<'a> {
             verb: verb.into(),
             ..Check::default()
         },
-        Some((Authz::Resource(check), verb)) => Check { verb: verb.into(), version: "*".into(), ..Check::clone(check) },
+        Some((Authz::Resource(check), verb)) => {
+            Check { verb: verb.into(), version: "*".into(), ..Check::clone(check) }
+        }
         _ => return no_overload("check", args),
     };
     made(Authz::Decision(host.authorize(&question)))

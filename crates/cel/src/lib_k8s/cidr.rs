@@ -132,7 +132,10 @@ fn explain_v6(text: &str) -> String {
             return format!("each group must have 4 or less digits (at {})", go_quote(rest));
         }
         if hex == 0 {
-            return format!("each colon-separated field must have at least one digit (at {})", go_quote(rest));
+            return format!(
+                "each colon-separated field must have at least one digit (at {})",
+                go_quote(rest)
+            );
         }
         if rest.as_bytes().get(hex) == Some(&b'.') {
             return format!("{} (at {})", explain_v4(rest), go_quote(rest));
@@ -163,13 +166,19 @@ fn explain_v6(text: &str) -> String {
     if !rest.is_empty() {
         return format!("trailing garbage after address (at {})", go_quote(rest));
     }
-    if groups < 8 { "address string too short".into() } else { "the :: must expand to at least one field of zeros".into() }
+    if groups < 8 {
+        "address string too short".into()
+    } else {
+        "the :: must expand to at least one field of zeros".into()
+    }
 }
 
 fn parse_cidr(text: &str) -> Result<Cidr, String> {
     let quoted = go_quote(text);
     let fail = |why: &str| {
-        Err(format!("network address parse error during conversion from string: netip.ParsePrefix({quoted}): {why}"))
+        Err(format!(
+            "network address parse error during conversion from string: netip.ParsePrefix({quoted}): {why}"
+        ))
     };
     let Some((address, bits)) = text.rsplit_once('/') else { return fail("no '/'") };
     let Ok(ip) = address.parse::<IpAddr>() else {

@@ -79,7 +79,6 @@ fn is_date_time(text: &str) -> bool {
     text.len() > 10 && Timestamp::parse(&text.to_uppercase()).is_some()
 }
 
-
 pub(crate) fn named<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     let [Value::String(name)] = args else { return no_overload("format.named", args) };
     Ok(Format::named(name).map_or(Value::Optional(None), |format| Value::some(Value::Format(format))))

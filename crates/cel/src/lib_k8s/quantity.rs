@@ -46,7 +46,13 @@ pub(crate) fn as_float<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
 
 pub(crate) fn sign<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     let Some(quantity) = one(args) else { return no_overload("sign", args) };
-    Ok(Value::Int(if quantity.is_zero() { 0 } else if quantity.is_negative() { -1 } else { 1 }))
+    Ok(Value::Int(if quantity.is_zero() {
+        0
+    } else if quantity.is_negative() {
+        -1
+    } else {
+        1
+    }))
 }
 
 fn sum<'a>(args: &[Value<'a>], name: &str, of: fn(&Quantity, &Quantity) -> Quantity) -> Res<'a> {

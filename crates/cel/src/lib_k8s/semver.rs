@@ -35,7 +35,10 @@ impl Semver {
                 return Err("Prerelease is empty".into());
             }
             if !part.bytes().all(valid) {
-                return Err(format!("Invalid character(s) found in prerelease {}", machinery::field::go_quote(part)));
+                return Err(format!(
+                    "Invalid character(s) found in prerelease {}",
+                    machinery::field::go_quote(part)
+                ));
             }
             if part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit()) {
                 let quoted = machinery::field::go_quote(part);

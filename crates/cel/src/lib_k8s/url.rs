@@ -101,7 +101,10 @@ impl Url {
 
     fn without_port(&self) -> &str {
         match self.host.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !(host.contains(':') && !host.ends_with(']')) => {
+            Some((host, port))
+                if port.bytes().all(|b| b.is_ascii_digit())
+                    && !(host.contains(':') && !host.ends_with(']')) =>
+            {
                 host
             }
             _ => &self.host,
@@ -164,7 +167,8 @@ fn scheme(text: &str) -> Result<(&str, &str), String> {
 
 fn parse_host(host: &str) -> Result<String, String> {
     let port = |colon: &str| {
-        let good = colon.is_empty() || (colon.starts_with(':') && colon[1..].bytes().all(|b| b.is_ascii_digit()));
+        let good =
+            colon.is_empty() || (colon.starts_with(':') && colon[1..].bytes().all(|b| b.is_ascii_digit()));
         if good { Ok(()) } else { Err(format!("invalid port {} after host", go_quote(colon))) }
     };
     if host.starts_with('[') {

@@ -158,7 +158,9 @@ pub(crate) fn to_timestamp<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
             or(Timestamp::from_total(i128::from(*n) * 1_000_000_000, 0).map(Value::Timestamp), OVERFLOW)
         }
         [value @ Value::String(text)] => match Timestamp::parse(text) {
-            Some(at) if (time::MIN_SECONDS..=time::MAX_SECONDS).contains(&at.seconds) => Ok(Value::Timestamp(at)),
+            Some(at) if (time::MIN_SECONDS..=time::MAX_SECONDS).contains(&at.seconds) => {
+                Ok(Value::Timestamp(at))
+            }
             Some(_) => Err(OVERFLOW.into()),
             None => failed(value, Type::Timestamp.name()),
         },

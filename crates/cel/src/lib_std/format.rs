@@ -25,7 +25,9 @@ impl Clause {
     /// What it says of a type that it does not take.
     pub(crate) fn refusal(self, ty: &str) -> String {
         let what = match self {
-            Clause::Text => "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps",
+            Clause::Text => {
+                "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+            }
             Clause::Decimal => "decimal clause can only be used on integers",
             Clause::Fixed(_) => "fixed-point clause can only be used on doubles",
             Clause::Scientific(_) => "scientific clause can only be used on doubles",
@@ -66,7 +68,9 @@ pub(crate) fn walk<E: From<String>>(
         if let Some(after) = rest.strip_prefix('.') {
             let digits = after.bytes().take_while(u8::is_ascii_digit).count();
             if digits == after.len() {
-                return Err(fail("error while parsing precision: could not find end of precision specifier".into()));
+                return Err(fail(
+                    "error while parsing precision: could not find end of precision specifier".into(),
+                ));
             }
             precision = after[..digits].parse().map_err(|_| {
                 let number = machinery::field::go_quote(&after[..digits]);
@@ -217,8 +221,9 @@ fn of_text(value: &Value<'_>) -> Result<String, String> {
         | Value::Timestamp(_)
         | Value::Bytes(_)
         | Value::Duration(_)
-        | Value::Type(_) => convert::text_of(value)
-            .ok_or_else(|| "could not convert argument \"invalid UTF-8 in bytes, cannot convert to string\" to string".into()),
+        | Value::Type(_) => convert::text_of(value).ok_or_else(|| {
+            "could not convert argument \"invalid UTF-8 in bytes, cannot convert to string\" to string".into()
+        }),
         other => Err(Clause::Text.refusal(other.type_name())),
     }
 }
@@ -231,7 +236,13 @@ fn nested(value: &Value<'_>) -> Result<String, String> {
         Value::Timestamp(at) => format!("timestamp(\"{at}\")"),
         Value::Duration(nanos) => format!("duration(\"{}\")", time::seconds_text(*nanos)),
         Value::Double(n) if n.is_nan() => "\"NaN\"".into(),
-        Value::Double(n) if n.is_infinite() => if *n > 0.0 { "\"+Inf\"".into() } else { "\"-Inf\"".into() },
+        Value::Double(n) if n.is_infinite() => {
+            if *n > 0.0 {
+                "\"+Inf\"".into()
+            } else {
+                "\"-Inf\"".into()
+            }
+        }
         Value::Double(n) => format!("{n:.PRECISION$}"),
         Value::List(list) => {
             let mut items = Vec::with_capacity(list.len());
@@ -246,7 +257,12 @@ fn nested(value: &Value<'_>) -> Result<String, String> {
                 let shown = match &key {
                     Value::String(text) => machinery::field::go_quote(text),
                     Value::Bool(_) | Value::Int(_) | Value::Uint(_) => of_text(&key)?,
-                    other => return Err(format!("no formatting function for map key of type {}", other.type_name())),
+                    other => {
+                        return Err(format!(
+                            "no formatting function for map key of type {}",
+                            other.type_name()
+                        ));
+                    }
                 };
                 let value = map.find(&key).map_err(|e| e.to_string())?;
                 let value = value.ok_or_else(|| format!("could not find key: {shown}"))?;

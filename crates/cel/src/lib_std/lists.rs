@@ -73,7 +73,9 @@ pub(crate) fn last<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
 }
 
 pub(crate) fn slice<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
-    let [Value::List(list), Value::Int(start), Value::Int(end)] = args else { return no_overload("slice", args) };
+    let [Value::List(list), Value::Int(start), Value::Int(end)] = args else {
+        return no_overload("slice", args);
+    };
     let length = list.len() as i64;
     let why = if *start < 0 || *end < 0 {
         "negative indexes not supported".to_owned()

@@ -43,10 +43,12 @@ pub(crate) fn add<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
 /// Types without the operator are told apart from those whose operand does not fit.
 fn arithmetic(first: &Value<'_>, operator: &str) -> EvalError {
     let known = match operator {
-        "_+_" | "_-_" => matches!(
-            first,
-            Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_) | Value::Timestamp(_)
-        ) || (operator == "_+_" && matches!(first, Value::String(_) | Value::Bytes(_) | Value::List(_))),
+        "_+_" | "_-_" => {
+            matches!(
+                first,
+                Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_) | Value::Timestamp(_)
+            ) || (operator == "_+_" && matches!(first, Value::String(_) | Value::Bytes(_) | Value::List(_)))
+        }
         "_%_" => matches!(first, Value::Int(_) | Value::Uint(_)),
         _ => matches!(first, Value::Int(_) | Value::Uint(_) | Value::Double(_)),
     };

@@ -22,7 +22,8 @@ thread_local! {
 /// # Errors
 /// As Go says it: `error parsing regexp: …`.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    let known = LAST.with_borrow(|last| last.iter().find(|(p, _)| p == pattern).map(|(_, regex)| regex.clone()));
+    let known =
+        LAST.with_borrow(|last| last.iter().find(|(p, _)| p == pattern).map(|(_, regex)| regex.clone()));
     if let Some(regex) = known {
         return Ok(regex);
     }
@@ -39,7 +40,8 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
 
 /// Go's `\d`, `\s`, `\w` and `\b` are of ASCII, `\z` is its end of text, `\Q…\E` quotes.
 fn translate(pattern: &str) -> Cow<'_, str> {
-    if !pattern.contains('\\') && !pattern.contains("[[") && !pattern.contains('&') && !pattern.contains('~') {
+    if !pattern.contains('\\') && !pattern.contains("[[") && !pattern.contains('&') && !pattern.contains('~')
+    {
         return Cow::Borrowed(pattern);
     }
     let mut out = String::with_capacity(pattern.len() + 16);

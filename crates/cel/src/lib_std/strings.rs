@@ -119,7 +119,9 @@ const MAX_MADE: usize = 64 << 20;
 pub(crate) fn replace<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     let (text, old, new, limit) = match args {
         [Value::String(text), Value::String(old), Value::String(new)] => (text, old, new, -1),
-        [Value::String(text), Value::String(old), Value::String(new), Value::Int(limit)] => (text, old, new, *limit),
+        [Value::String(text), Value::String(old), Value::String(new), Value::Int(limit)] => {
+            (text, old, new, *limit)
+        }
         other => return no_overload("replace", other),
     };
     let found = if old.is_empty() { text.chars().count() + 1 } else { text.matches(&**old).count() };

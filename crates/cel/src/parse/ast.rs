@@ -18,11 +18,21 @@ pub(crate) enum Kind {
     Literal(Literal),
     Ident(Arc<str>),
     /// `operand.field`; with `test` `has(operand.field)`.
-    Select { operand: Box<Expr>, field: Arc<str>, test: bool },
+    Select {
+        operand: Box<Expr>,
+        field: Arc<str>,
+        test: bool,
+    },
     Call(Box<Call>),
-    List { items: Vec<Expr>, optional: Vec<bool> },
+    List {
+        items: Vec<Expr>,
+        optional: Vec<bool>,
+    },
     Map(Vec<Entry>),
-    Struct { name: Arc<str>, fields: Vec<Field> },
+    Struct {
+        name: Arc<str>,
+        fields: Vec<Field>,
+    },
     Comprehension(Box<Comprehension>),
 }
 
@@ -111,7 +121,9 @@ impl Expr {
     pub fn qualified_name(&self) -> Option<String> {
         match &self.kind {
             Kind::Ident(name) => Some(name.to_string()),
-            Kind::Select { operand, field, test: false } => Some(format!("{}.{field}", operand.qualified_name()?)),
+            Kind::Select { operand, field, test: false } => {
+                Some(format!("{}.{field}", operand.qualified_name()?))
+            }
             _ => None,
         }
     }

@@ -130,7 +130,8 @@ fn token(s: &[char]) -> Result<(Tok, usize), usize> {
         '0'..='9' => Ok(number(s)),
         '"' | '\'' => quoted(s, false).map(|length| (Tok::String, length)),
         '`' => {
-            let inner = count(&s[1..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ' '));
+            let inner =
+                count(&s[1..], |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ' '));
             if inner > 0 && at(inner + 1) == '`' { Ok((Tok::EscIdent, inner + 2)) } else { Err(inner + 1) }
         }
         'r' | 'R' if matches!(at(1), '"' | '\'') && quoted(&s[1..], true).is_ok() => {

@@ -47,11 +47,14 @@ pub(super) fn receiver_call(
     let features = parser.features;
     let mut make = Make { parser, at };
     let made = match (&*function, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne", 2) => {
-            one(&args, "argument must be a simple name").map(|var| make.quantifier(&function, target, var, None, args))
+        ("all" | "exists" | "exists_one" | "existsOne", 2) => one(&args, "argument must be a simple name")
+            .map(|var| make.quantifier(&function, target, var, None, args)),
+        ("map", 2 | 3) => {
+            one(&args, "argument is not an identifier").map(|var| make.map(target, var, None, args))
         }
-        ("map", 2 | 3) => one(&args, "argument is not an identifier").map(|var| make.map(target, var, None, args)),
-        ("filter", 2) => one(&args, "argument is not an identifier").map(|var| make.filter(target, var, args)),
+        ("filter", 2) => {
+            one(&args, "argument is not an identifier").map(|var| make.filter(target, var, args))
+        }
         ("all" | "exists" | "exists_one" | "existsOne", 3) if features.two_variables => {
             two(&args).map(|(var, var2)| make.quantifier(&function, target, var, Some(var2), args))
         }
@@ -92,7 +95,9 @@ fn one(args: &[Expr], otherwise: &str) -> Result<Arc<str>, Failed> {
 }
 
 fn two(args: &[Expr]) -> Result<(Arc<str>, Arc<str>), Failed> {
-    let name = |n: usize| args[n].as_ident().cloned().ok_or((args[n].at, "argument must be a simple name".to_owned()));
+    let name = |n: usize| {
+        args[n].as_ident().cloned().ok_or((args[n].at, "argument must be a simple name".to_owned()))
+    };
     let (first, second) = (name(0)?, name(1)?);
     if first == second {
         return Err((args[1].at, format!("duplicate variable name: {first}")));
@@ -257,7 +262,11 @@ impl Make<'_, '_> {
     /// `list.sortBy(x, key)`: the keys are computed first, then the list is sorted by them.
     fn sort_by(&mut self, target: Expr, args: Vec<Expr>) -> Result<Expr, Failed> {
         match &target.kind {
-            Kind::List { .. } | Kind::Select { .. } | Kind::Ident(_) | Kind::Comprehension(_) | Kind::Call(_) => {}
+            Kind::List { .. }
+            | Kind::Select { .. }
+            | Kind::Ident(_)
+            | Kind::Comprehension(_)
+            | Kind::Call(_) => {}
             _ => {
                 let message = "sortBy can only be applied to a list, identifier, comprehension, call or select expression";
                 return Err((target.at, message.into()));
@@ -306,7 +315,11 @@ impl Make<'_, '_> {
             Kind::Map(entries) => Kind::Map(
                 entries
                     .iter()
-                    .map(|e| Entry { key: self.copy(&e.key), value: self.copy(&e.value), optional: e.optional })
+                    .map(|e| Entry {
+                        key: self.copy(&e.key),
+                        value: self.copy(&e.value),
+                        optional: e.optional,
+                    })
                     .collect(),
             ),
             Kind::Struct { name, fields } => Kind::Struct {

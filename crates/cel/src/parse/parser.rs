@@ -206,8 +206,11 @@ impl Parser<'_> {
         high: usize,
     ) -> Option<Expr> {
         let middle = (low + high).div_ceil(2);
-        let left =
-            if middle == low { terms[middle].take()? } else { self.balance(terms, places, function, low, middle - 1)? };
+        let left = if middle == low {
+            terms[middle].take()?
+        } else {
+            self.balance(terms, places, function, low, middle - 1)?
+        };
         let right = if middle == high {
             terms[middle + 1].take()?
         } else {

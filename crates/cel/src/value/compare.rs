@@ -19,9 +19,10 @@ impl<'a> Value<'a> {
             (Value::Null, Value::Null) => true,
             (Value::Null, _) | (_, Value::Null) => false,
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Int(_) | Value::Uint(_) | Value::Double(_), Value::Int(_) | Value::Uint(_) | Value::Double(_)) => {
-                numbers(self, other) == Some(Ordering::Equal)
-            }
+            (
+                Value::Int(_) | Value::Uint(_) | Value::Double(_),
+                Value::Int(_) | Value::Uint(_) | Value::Double(_),
+            ) => numbers(self, other) == Some(Ordering::Equal),
             (Value::String(a), Value::String(b)) => **a == **b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
             (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
@@ -77,9 +78,10 @@ impl<'a> Value<'a> {
     pub(crate) fn order(&self, other: &Value<'_>) -> Result<Ordering, EvalError> {
         Ok(match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-            (Value::Int(_) | Value::Uint(_) | Value::Double(_), Value::Int(_) | Value::Uint(_) | Value::Double(_)) => {
-                numbers(self, other).ok_or_else(|| EvalError::from("NaN values cannot be ordered"))?
-            }
+            (
+                Value::Int(_) | Value::Uint(_) | Value::Double(_),
+                Value::Int(_) | Value::Uint(_) | Value::Double(_),
+            ) => numbers(self, other).ok_or_else(|| EvalError::from("NaN values cannot be ordered"))?,
             (Value::String(a), Value::String(b)) => a.as_bytes().cmp(b.as_bytes()),
             (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
             (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),

@@ -134,7 +134,9 @@ fn of_text(text: &str, format: Format) -> Result<Value<'_>, EvalError> {
         Format::None => Value::String(Text::Borrowed(text)),
         Format::Duration => match time::parse_any_duration(text) {
             Some(nanos) => Value::Duration(nanos),
-            None => return Err(format!("Invalid duration {text}: unable to parse \"{text}\" as duration").into()),
+            None => {
+                return Err(format!("Invalid duration {text}: unable to parse \"{text}\" as duration").into());
+            }
         },
         Format::Date => match Timestamp::parse_date(text) {
             Some(at) => Value::Timestamp(at),

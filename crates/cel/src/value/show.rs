@@ -19,7 +19,8 @@ impl Value<'_> {
             Value::Timestamp(at) => at.to_string(),
             Value::Duration(nanos) => time::go_duration(*nanos),
             Value::List(list) => {
-                let all: Vec<String> = list.iter().map(|i| i.map_or_else(|e| e.to_string(), |v| v.shown())).collect();
+                let all: Vec<String> =
+                    list.iter().map(|i| i.map_or_else(|e| e.to_string(), |v| v.shown())).collect();
                 format!("[{}]", all.join(", "))
             }
             Value::Map(map) => {
