@@ -74,8 +74,8 @@ impl Env {
             return Err(report.finish(&source));
         };
         let checked = check::check(expr, nodes, &self.0, &source, &mut report);
-        if report.count() == 0 && version >= Version(29) {
-            validate::validate(&checked, &source, &mut report);
+        if report.count() == 0 {
+            validate::validate(&checked, version >= Version(29), &source, &mut report);
         }
         if report.count() > 0 {
             return Err(report.finish(&source));
@@ -279,12 +279,8 @@ impl EnvBuilder {
             "google.protobuf.Timestamp" => Type::Timestamp,
             "type" => Type::Type(None),
             "uint" => Type::Uint,
-            "optional_type" if self.version >= Version(28) => Type::optional(Type::param("V")),
+            "optional_type" if self.version >= Version(28) => Type::opaque(name),
             "net.IP" | "net.CIDR" if self.version >= Version(30) => Type::opaque(name),
-            "kubernetes.URL" => Type::object(name),
-            "kubernetes.Quantity" if self.version >= Version(28) => Type::object(name),
-            "kubernetes.NamedFormat" if self.version >= Version(31) => Type::object(name),
-            "kubernetes.Semver" if self.version >= Version(33) => Type::object(name),
             _ if self.patches && (matches!(name, "Object" | "JSONPatch") || name.starts_with("Object.")) => {
                 Type::object(name)
             }

@@ -8,13 +8,15 @@ use crate::parse::ast::{Call, Expr, Kind, Literal};
 use crate::types::Type;
 use crate::value::{Timestamp, time};
 
-pub(crate) fn validate(checked: &Checked, source: &Source, report: &mut Report) {
-    let mut validator = Validator { checked, source, report };
+/// `all`: not only that aggregates are of one type.
+pub(crate) fn validate(checked: &Checked, all: bool, source: &Source, report: &mut Report) {
+    let mut validator = Validator { checked, all, source, report };
     validator.visit(&checked.expr, false);
 }
 
 struct Validator<'v> {
     checked: &'v Checked,
+    all: bool,
     source: &'v Source,
     report: &'v mut Report,
 }
@@ -34,8 +36,10 @@ impl Validator<'_> {
             Kind::Unspecified | Kind::Literal(_) | Kind::Ident(_) => {}
             Kind::Select { operand, .. } => self.visit(operand, formatted),
             Kind::Call(call) => {
-                self.literal(call);
-                self.format(expr, call);
+                if self.all {
+                    self.literal(call);
+                    self.format(expr, call);
+                }
                 let formatted = formatted || &*call.function == "format";
                 for part in call.target.iter().chain(&call.args) {
                     self.visit(part, formatted);

@@ -169,7 +169,8 @@ impl<'a> Value<'a> {
             Value::Duration(_) => Type::Duration,
             Value::List(_) => Type::list(Type::Dyn),
             Value::Map(_) => Type::map(Type::Dyn, Type::Dyn),
-            Value::Object(object) => Type::Struct(object.name.clone()),
+            // so upstream
+            Value::Object(_) => Type::Type(None),
             Value::Type(_) => Type::Type(None),
             Value::Optional(_) => Type::optional(Type::Dyn),
             Value::Lazy(name) => Type::Struct(name.clone()),

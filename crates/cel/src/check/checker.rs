@@ -337,7 +337,7 @@ impl Checker<'_> {
         for (item, optional) in items.iter_mut().zip(optional.iter()) {
             self.check(item);
             let ty = self.unwrapped(item, *optional);
-            joined = Some(self.join(item.at, joined, ty));
+            joined = Some(self.join(joined, ty));
         }
         let item = joined.unwrap_or_else(|| self.new_variable());
         self.set(expr, Type::list(item));
@@ -360,13 +360,13 @@ impl Checker<'_> {
         }
     }
 
-    fn join(&mut self, at: u32, previous: Option<Type>, current: Type) -> Type {
+    fn join(&mut self, previous: Option<Type>, current: Type) -> Type {
         let Some(previous) = previous else { return current };
         if self.mapping.assign(&previous, &current) {
             return most_general(&previous, &current).clone();
         }
-        self.mismatch(at, &previous, &current);
-        Type::Error
+        // that they differ is said by the validation of literals
+        Type::Dyn
     }
 
     fn map(&mut self, expr: &mut Expr) {
@@ -375,10 +375,10 @@ impl Checker<'_> {
         for entry in entries {
             self.check(&mut entry.key);
             let key = self.get(&entry.key);
-            keys = Some(self.join(entry.key.at, keys, key));
+            keys = Some(self.join(keys, key));
             self.check(&mut entry.value);
             let value = self.unwrapped(&entry.value, entry.optional);
-            values = Some(self.join(entry.value.at, values, value));
+            values = Some(self.join(values, value));
         }
         let key = keys.unwrap_or_else(|| self.new_variable());
         let value = values.unwrap_or_else(|| self.new_variable());
@@ -417,6 +417,11 @@ impl Checker<'_> {
 
     fn field(&mut self, of: &str, field: &mut Field) {
         self.check(&mut field.value);
+        if of == "JSONPatch" && !matches!(&*field.name, "op" | "path" | "from" | "value") {
+            let (name, ty) = (&field.name, self.get(&field.value).checker_name());
+            let message = format!("expected type of field '{name}' is '' but provided type is '{ty}'");
+            return self.error(field.at, message);
+        }
         let wanted = self.struct_field(field.at, of, &field.name).unwrap_or(Type::Error);
         let ty = self.unwrapped(&field.value, field.optional);
         if !self.mapping.assign(&wanted, &ty) {

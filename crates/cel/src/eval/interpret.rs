@@ -279,8 +279,8 @@ impl<'a> Interpreter<'a, '_> {
         if cut(&found) {
             return Err(EvalError::CostExceeded);
         }
-        // what is absent and optional was not looked at, unless it was only to be tested
-        if !optional || qualifier.test || matches!(found, Ok(Some(_))) {
+        // what is absent and optional was not looked at
+        if !optional || matches!(found, Ok(Some(_))) {
             self.pay(1)?;
         }
         let found = found?;
@@ -395,8 +395,12 @@ impl<'a> Interpreter<'a, '_> {
                 }
             }
             other => {
-                let ty = other.type_name();
-                return Err(format!("got '{ty}', expected iterable type").into());
+                let ty = go_type(&other);
+                return Err(match fold.two {
+                    true => format!("unsupported comprehension range type: {ty}"),
+                    false => format!("got '{ty}', expected iterable type"),
+                }
+                .into());
             }
         }
         Ok(())
@@ -436,7 +440,8 @@ impl<'a> Interpreter<'a, '_> {
         if cut(&items) {
             return Err(EvalError::CostExceeded);
         }
-        self.pay(cost::LIST + 1)?;
+        self.pay(cost::LIST)?;
+        self.pay(1)?;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -506,6 +511,24 @@ impl<'a> Interpreter<'a, '_> {
             }
         }
         Ok(Value::Map(Map::Entries(map)))
+    }
+}
+
+/// What Go calls the value.
+fn go_type(value: &Value<'_>) -> String {
+    match value {
+        Value::Null => "types.Null".into(),
+        Value::Bool(_) => "types.Bool".into(),
+        Value::Int(_) => "types.Int".into(),
+        Value::Uint(_) => "types.Uint".into(),
+        Value::Double(_) => "types.Double".into(),
+        Value::String(_) => "types.String".into(),
+        Value::Bytes(_) => "types.Bytes".into(),
+        Value::Timestamp(_) => "types.Timestamp".into(),
+        Value::Duration(_) => "types.Duration".into(),
+        Value::Optional(_) => "*types.Optional".into(),
+        Value::Type(_) => "*types.Type".into(),
+        other => other.type_name().to_owned(),
     }
 }
 

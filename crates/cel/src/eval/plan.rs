@@ -10,6 +10,7 @@ use crate::check::{Checked, Reference};
 use crate::env::EvalError;
 use crate::functions::{self, Body};
 use crate::parse::ast::{Comprehension, Expr, Kind, Literal, op};
+use crate::types::Type;
 use crate::value::{Entries, Key, Map, Value};
 
 #[derive(Debug)]
@@ -127,15 +128,15 @@ pub(crate) fn plan(checked: &Checked) -> Result<Plan, EvalError> {
     Ok(Plan { root, inits: planner.inits })
 }
 
-const CONVERSIONS: [&str; 9] =
-    ["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "uint"];
+const CONVERSIONS: [&str; 10] =
+    ["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"];
 
 impl Planner<'_> {
     fn node(&mut self, expr: &Expr) -> Result<Node, EvalError> {
         Ok(match &expr.kind {
             Kind::Unspecified => return Err("unsupported expression".into()),
             Kind::Literal(value) => Node::Const(literal(value)),
-            Kind::Ident(name) => self.ident(expr, name),
+            Kind::Ident(name) => self.ident(expr, name)?,
             Kind::Select { operand, field, test } => {
                 let operand = self.node(operand)?;
                 let mut attr = into_attr(operand);
@@ -179,15 +180,18 @@ impl Planner<'_> {
         })
     }
 
-    fn ident(&self, expr: &Expr, name: &Arc<str>) -> Node {
+    fn ident(&self, expr: &Expr, name: &Arc<str>) -> Result<Node, EvalError> {
         if let Some(Reference::Type(ty)) = &self.checked.references[expr.id as usize] {
-            return Node::Const(Value::Type(ty.clone()));
+            return match ty {
+                Type::Struct(name) => Err(format!("reference to undefined type: {name}").into()),
+                _ => Ok(Node::Const(Value::Type(ty.clone()))),
+            };
         }
         let root = match self.scopes.iter().rev().find(|(known, ..)| known == name) {
             Some((_, fold, which)) => Root::Local { fold: *fold, which: *which },
             None => Root::Variable(name.clone()),
         };
-        Node::Attr(Attr { root, qualifiers: Vec::new(), test: false })
+        Ok(Node::Attr(Attr { root, qualifiers: Vec::new(), test: false }))
     }
 
     fn overload(&self, expr: &Expr) -> &'static str {

@@ -291,7 +291,10 @@ pub(crate) fn is_cidr<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
 pub(crate) fn contains_ip<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     match args {
         [Value::Cidr(cidr), Value::Ip(ip)] => Ok(Value::Bool(cidr.contains(*ip))),
-        [Value::Cidr(cidr), Value::String(text)] => Ok(Value::Bool(cidr.contains(parse_ip(text)?))),
+        [Value::Cidr(cidr), Value::String(text)] => match parse_ip(text) {
+            Ok(ip) => Ok(Value::Bool(cidr.contains(ip))),
+            Err(_) => Err("no such overload".into()),
+        },
         _ => no_overload("containsIP", args),
     }
 }

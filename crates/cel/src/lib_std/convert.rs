@@ -128,7 +128,7 @@ pub(crate) fn text_of(value: &Value<'_>) -> Option<String> {
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => n.to_string(),
         Value::Uint(n) => n.to_string(),
-        Value::Double(n) => exponent_from(*n, 21),
+        Value::Double(n) => exponent_from(*n, 6),
         Value::Duration(nanos) => time::seconds_text(*nanos),
         Value::Timestamp(at) => at.to_string(),
         Value::Ip(ip) => ip.to_string(),

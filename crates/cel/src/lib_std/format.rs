@@ -193,7 +193,9 @@ fn scientific(n: f64, digits: usize) -> String {
     if let Some(text) = no_number(n) {
         return text;
     }
-    let plain = format!("{n:.digits$e}");
+    // upstream takes the precision for a width
+    let width = digits;
+    let plain = format!("{n:.PRECISION$e}");
     let (digits, exponent) = plain.split_once('e').unwrap_or((&plain, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let raised = |c: char| match c {
@@ -205,7 +207,7 @@ fn scientific(n: f64, digits: usize) -> String {
     };
     let sign = if exponent < 0 { "-" } else { "" };
     let exponent: String = format!("{sign}{:02}", exponent.abs()).chars().map(raised).collect();
-    format!("{digits}\u{202f}×\u{202f}10{exponent}")
+    format!("{:>width$}", format!("{digits}×10{exponent}"))
 }
 
 /// What `%s` shows.

@@ -108,7 +108,7 @@ pub(crate) fn negate<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
         [Value::Int(a)] => checked(a.checked_neg(), Value::Int, INT),
         [Value::Double(a)] => Ok(Value::Double(-a)),
         [Value::Duration(a)] => checked(a.checked_neg(), Value::Duration, DURATION),
-        [Value::Bool(_)] => Err(NO_OVERLOAD.into()),
+        [Value::Bool(_) | Value::String(_) | Value::Timestamp(_)] => Err(NO_OVERLOAD.into()),
         _ => Err("no such overload: -_".into()),
     }
 }

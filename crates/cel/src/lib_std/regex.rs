@@ -27,6 +27,9 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
     if let Some(regex) = known {
         return Ok(regex);
     }
+    if let Some(what) = forbidden(pattern) {
+        return Err(format!("error parsing regexp: {what}").into());
+    }
     let build = RegexBuilder::new(&translate(pattern)).size_limit(MAX_SIZE).build();
     let regex = build.map_err(|error| EvalError::from(explain(pattern, &error)))?;
     LAST.with_borrow_mut(|last| {
@@ -109,6 +112,70 @@ fn translate(pattern: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// What Go does not take: repetitions of repetitions, and of more than a thousand.
+fn forbidden(pattern: &str) -> Option<String> {
+    let (mut at, mut class, mut repeated): (usize, bool, Option<usize>) = (0, false, None);
+    while let Some(c) = pattern[at..].chars().next() {
+        let start = at;
+        at += c.len_utf8();
+        if c == '\\' {
+            at += pattern[at..].chars().next().map_or(0, char::len_utf8);
+            repeated = None;
+            continue;
+        }
+        if class {
+            class = c != ']';
+            repeated = None;
+            continue;
+        }
+        if c == '[' {
+            class = true;
+            if pattern[at..].starts_with('^') {
+                at += 1;
+            }
+            if pattern[at..].starts_with(']') {
+                at += 1;
+            }
+            continue;
+        }
+        let counted = if c == '{' { counted(&pattern[start..]) } else { None };
+        if let Some((length, counts)) = counted {
+            at = start + length;
+            if counts.iter().any(|n| *n > 1000) || counts.windows(2).any(|pair| pair[0] > pair[1]) {
+                return Some(format!("invalid repeat count: `{}`", &pattern[start..at]));
+            }
+        } else if !matches!(c, '*' | '+' | '?') {
+            repeated = None;
+            continue;
+        }
+        if let Some(first) = repeated {
+            return Some(format!("invalid nested repetition operator: `{}`", &pattern[first..at]));
+        }
+        repeated = Some(start);
+        // lazy
+        if pattern[at..].starts_with('?') {
+            at += 1;
+        }
+    }
+    None
+}
+
+/// The length of `{n,m}`, and its numbers.
+fn counted(text: &str) -> Option<(usize, Vec<u64>)> {
+    let end = text.find('}')?;
+    let inner = &text[1..end];
+    let (low, high) = inner.split_once(',').unwrap_or((inner, inner));
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let mut counts = vec![number(low)?];
+    if !high.is_empty() {
+        counts.push(number(high)?);
+    }
+    Some((end + 1, counts))
 }
 
 /// The error in Go's words, as far as they can be told.

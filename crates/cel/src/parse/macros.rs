@@ -47,7 +47,7 @@ pub(super) fn receiver_call(
     let features = parser.features;
     let mut make = Make { parser, at };
     let made = match (&*function, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne", 2) => one(&args, "argument must be a simple name")
+        ("all" | "exists" | "exists_one", 2) => one(&args, "argument must be a simple name")
             .map(|var| make.quantifier(&function, target, var, None, args)),
         ("map", 2 | 3) => {
             one(&args, "argument is not an identifier").map(|var| make.map(target, var, None, args))

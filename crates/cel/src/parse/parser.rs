@@ -77,6 +77,7 @@ pub(crate) fn parse(source: &Source, features: Features, report: &mut Report) ->
         }
         Err(Stop::Syntax) => {
             super::syntax::explain(source, &tokens, lexed.errors, report);
+            report.absorb(own);
             return None;
         }
     }

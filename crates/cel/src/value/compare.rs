@@ -57,9 +57,17 @@ impl<'a> Value<'a> {
             (Value::Cidr(a), Value::Cidr(b)) => a == b,
             (Value::Format(a), Value::Format(b)) => a == b,
             (Value::Semver(a), Value::Semver(b)) => a.compare(b) == Ordering::Equal,
-            (Value::Authz(a), Value::Authz(b)) => a == b,
             (Value::Unknown(a), other) => other.as_json().is_some_and(|b| same_json(a, b)),
-            (Value::Quantity(_) | Value::Url(_) | Value::Ip(_) | Value::Cidr(_) | Value::Semver(_), _) => {
+            (
+                Value::Quantity(_)
+                | Value::Url(_)
+                | Value::Ip(_)
+                | Value::Cidr(_)
+                | Value::Format(_)
+                | Value::Semver(_)
+                | Value::Authz(_),
+                _,
+            ) => {
                 return Err(NO_OVERLOAD.into());
             }
             _ => false,

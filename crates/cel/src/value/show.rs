@@ -39,7 +39,7 @@ impl Value<'_> {
     }
 }
 
-/// Go's `%g` (and `%v`): the shortest digits, an exponent below -4 and from 21 on.
+/// Go's `%v`: the shortest digits, an exponent below -4 and from 21 on (`%g`: from 6 on).
 pub(crate) fn go_double(number: f64) -> String {
     exponent_from(number, 21)
 }
