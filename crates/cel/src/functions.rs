@@ -306,6 +306,31 @@ pub(crate) fn body(name: &str) -> Option<(&'static str, Body)> {
     find(name).map(|function| (function.name, body))
 }
 
+/// Is an overload of it looked for at each call, where the checker did not find the one? (Operators and some others do
+/// all that they do in one place.)
+pub(crate) fn is_dispatched(name: &str) -> bool {
+    matches!(
+        name,
+        "containsIP"
+            | "containsCIDR"
+            | "indexOf"
+            | "lastIndexOf"
+            | "join"
+            | "split"
+            | "substring"
+            | "findAll"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "semver"
+            | "isSemver"
+            | "flatten"
+            | "check"
+    ) || name.starts_with("get")
+}
+
 /// The constant pattern of a call that matches by one: it is to be valid before anything is evaluated.
 pub(crate) fn pattern_of<'n>(function: &str, args: &'n [Node]) -> Option<&'n str> {
     match (function, args.get(1)) {

@@ -162,7 +162,12 @@ fn of_lists(overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> O
         "list_slice" | "lists_range" | "list_reverse" => made(1.0, result.map_or(1, size)),
         "list_flatten" => made(1.0, a),
         "list_flatten_int" => match args.get(1) {
-            Some(Value::Int(depth)) => made((*depth).max(0) as f64, a),
+            // Go's conversion of a negative number
+            Some(Value::Int(depth)) if *depth < 0 => {
+                let cost = depth.saturating_mul(i64::try_from(a).unwrap_or(i64::MAX));
+                (cost as u64).wrapping_add(1 + LIST)
+            }
+            Some(Value::Int(depth)) => made(*depth as f64, a),
             _ => made(1.0, a),
         },
         "list_distinct" => compared(args.first()),

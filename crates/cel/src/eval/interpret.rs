@@ -113,8 +113,6 @@ impl<'a> Interpreter<'a, '_> {
     }
 
     fn call(&mut self, call: &'a Call, plan: &'a Plan) -> Res<'a> {
-        // calls of two evaluate both sides whatever happens; longer ones stop at the first error
-        let patient = call.args.len() <= 2;
         let mut args = Vec::with_capacity(call.args.len());
         let mut error: Option<EvalError> = None;
         let lenient = call.function == crate::parse::ast::op::NOT_STRICTLY_FALSE;
@@ -123,7 +121,7 @@ impl<'a> Interpreter<'a, '_> {
                 Ok(value) => args.push(value),
                 Err(EvalError::CostExceeded) => return Err(EvalError::CostExceeded),
                 Err(other) => {
-                    if !patient && args.len() + 1 < call.args.len() {
+                    if call.hasty && args.len() + 1 < call.args.len() {
                         return Err(other);
                     }
                     args.push(Value::Null);

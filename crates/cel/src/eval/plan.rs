@@ -95,6 +95,8 @@ pub(crate) struct Call {
     pub overload: &'static str,
     pub body: Body,
     pub args: Vec<Node>,
+    /// The first argument that fails ends it: the others are not looked at.
+    pub hasty: bool,
 }
 
 #[derive(Debug)]
@@ -264,14 +266,16 @@ impl Planner<'_> {
         }
         let (function, body) =
             functions::body(function).ok_or_else(|| format!("no such overload: {function}"))?;
-        let call = Call { function, overload, body, args };
+        let pattern = functions::pattern_of(function, &args);
+        let hasty = args.len() > 2 || pattern.is_some() || (overload.is_empty() && functions::is_dispatched(function));
+        if let Some(pattern) = pattern {
+            crate::lib_std::regex::compile(pattern)?;
+        }
+        let call = Call { function, overload, body, args, hasty };
         if CONVERSIONS.contains(&function)
             && let [Node::Const(arg)] = call.args.as_slice()
         {
             return (call.body)(std::slice::from_ref(arg), &crate::env::Variables::new()).map(Node::Const);
-        }
-        if let Some(pattern) = functions::pattern_of(function, &call.args) {
-            crate::lib_std::regex::compile(pattern)?;
         }
         Ok(Node::Call(Box::new(call)))
     }

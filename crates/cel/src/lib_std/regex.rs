@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use regex::{Regex, RegexBuilder};
 
-use super::{Res, no_overload};
+use super::Res;
 use crate::env::{Activation, EvalError};
 use crate::value::Value;
 
@@ -214,8 +214,8 @@ fn explain(pattern: &str, error: &regex::Error) -> String {
 pub(crate) fn matches<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     match args {
         [Value::String(text), Value::String(pattern)] => Ok(Value::Bool(compile(pattern)?.is_match(text))),
-        [Value::String(_), _] => Err("no such overload".into()),
-        _ => Err("no such overload: matches".into()),
+        // upstream says so where the pattern is a constant, as it mostly is
+        _ => Err("no such overload".into()),
     }
 }
 
@@ -224,7 +224,9 @@ fn illegal(error: EvalError) -> EvalError {
 }
 
 pub(crate) fn find<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
-    let [Value::String(text), Value::String(pattern)] = args else { return no_overload("find", args) };
+    let [Value::String(text), Value::String(pattern)] = args else {
+        return Err("no such overload".into());
+    };
     let regex = compile(pattern).map_err(illegal)?;
     Ok(Value::text(regex.find(text).map_or("", |found| found.as_str())))
 }
@@ -233,7 +235,7 @@ pub(crate) fn find_all<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     let (text, pattern, limit) = match args {
         [Value::String(text), Value::String(pattern)] => (text, pattern, -1),
         [Value::String(text), Value::String(pattern), Value::Int(limit)] => (text, pattern, *limit),
-        other => return no_overload("findAll", other),
+        _ => return Err("no such overload".into()),
     };
     let regex = compile(pattern).map_err(illegal)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -55,8 +55,20 @@ pub(super) struct Token {
 pub(super) struct Lexed {
     /// The last is [`Tok::Eof`].
     pub tokens: Vec<Token>,
-    /// Offset and message.
-    pub errors: Vec<(u32, String)>,
+    pub errors: Vec<Skipped>,
+}
+
+/// What is no token.
+pub(super) struct Skipped {
+    pub start: u32,
+    pub end: u32,
+    text: String,
+}
+
+impl Skipped {
+    pub fn message(&self) -> String {
+        format!("Syntax error: token recognition error at: '{}'", self.text)
+    }
 }
 
 pub(super) fn lex(chars: &[char]) -> Lexed {
@@ -73,16 +85,8 @@ pub(super) fn lex(chars: &[char]) -> Lexed {
             Err(read) => {
                 // the character that fitted nowhere is part of the text, and skipped
                 let end = (at + read + 1).min(chars.len());
-                let mut text = String::new();
-                for c in &chars[at..end] {
-                    match c {
-                        '\n' => text.push_str("\\n"),
-                        '\t' => text.push_str("\\t"),
-                        '\r' => text.push_str("\\r"),
-                        c => text.push(*c),
-                    }
-                }
-                out.errors.push((at as u32, format!("token recognition error at: '{text}'")));
+                let text: String = chars[at..end].iter().collect();
+                out.errors.push(Skipped { start: at as u32, end: end as u32, text });
                 at = end;
             }
         }

@@ -67,8 +67,8 @@ pub(crate) fn parse(source: &Source, features: Features, report: &mut Report) ->
     let (next_id, tokens) = (parser.next_id, parser.tokens);
     match result {
         Ok(_) | Err(Stop::Depth) => {
-            for (at, message) in &lexed.errors {
-                report.at(source, *at, format!("Syntax error: {message}"));
+            for skipped in &lexed.errors {
+                report.at(source, skipped.start, skipped.message());
             }
             if matches!(result, Err(Stop::Depth)) {
                 report.nowhere(format!("expression recursion limit exceeded: {MAX_DEPTH}"));
@@ -76,7 +76,7 @@ pub(crate) fn parse(source: &Source, features: Features, report: &mut Report) ->
             }
         }
         Err(Stop::Syntax) => {
-            super::syntax::explain(source, &tokens, lexed.errors, report);
+            super::syntax::explain(source, &tokens, &lexed.errors, report);
             report.absorb(own);
             return None;
         }

@@ -8,7 +8,7 @@ mod predict;
 use std::collections::BTreeSet;
 
 use self::grammar::{Atn, Part, RuleId, Step};
-use super::lexer::{Tok, Token};
+use super::lexer::{Skipped, Tok, Token};
 use super::parser::MAX_DEPTH;
 use crate::issues::{Report, Source};
 
@@ -35,6 +35,7 @@ type Done = Result<(), Fault>;
 struct Reader<'s> {
     source: &'s Source,
     tokens: &'s [Token],
+    skipped: &'s [Skipped],
     at: usize,
     atn: &'static Atn,
     report: &'s mut Report,
@@ -47,9 +48,10 @@ struct Reader<'s> {
     depth: Vec<usize>,
 }
 
-pub(super) fn explain(source: &Source, tokens: &[Token], errors: Vec<(u32, String)>, report: &mut Report) {
-    for (at, message) in errors {
-        report.at(source, at, format!("Syntax error: {message}"));
+/// `skipped`: what the lexer could not read.
+pub(super) fn explain(source: &Source, tokens: &[Token], skipped: &[Skipped], report: &mut Report) {
+    for part in skipped {
+        report.at(source, part.start, part.message());
     }
     let before = report.count();
     if tokens.len() <= MAX_TOKENS {
@@ -57,6 +59,7 @@ pub(super) fn explain(source: &Source, tokens: &[Token], errors: Vec<(u32, Strin
         let mut reader = Reader {
             source,
             tokens,
+            skipped,
             at: 0,
             atn,
             report,
@@ -352,8 +355,9 @@ impl Reader<'_> {
                 let text: String = if self.tokens[start].kind == Tok::Eof {
                     "<EOF>".into()
                 } else {
-                    let end = self.tokens[offending].end as usize;
-                    self.source.chars[self.tokens[start].start as usize..end].iter().collect()
+                    let read = |at: &u32| !self.skipped.iter().any(|s| (s.start..s.end).contains(at));
+                    let places = (self.tokens[start].start..self.tokens[offending].end).filter(read);
+                    places.map(|at| self.source.chars[at as usize]).collect()
                 };
                 // words of the language where a name is wanted
                 let word = text.chars().next().map_or("", |c| &text[c.len_utf8()..]);
