@@ -4,7 +4,7 @@
 //! Entry type: [`Env`], the variables and types that expressions may use. It compiles an expression to a [`Program`]
 //! (or [`Issues`], in cel-go's exact text); a program tells its result's type, its worst cost, and evaluates:
 //!
-//! ```no_run
+//! ```
 //! use cel::{DeclType, Env, PER_CALL_LIMIT, Schema, Value, Variables, Version};
 //! let schema = Schema::new(&serde_json::json!({
 //!     "type": "object",

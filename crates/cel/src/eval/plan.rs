@@ -267,7 +267,9 @@ impl Planner<'_> {
         let (function, body) =
             functions::body(function).ok_or_else(|| format!("no such overload: {function}"))?;
         let pattern = functions::pattern_of(function, &args);
-        let hasty = args.len() > 2 || pattern.is_some() || (overload.is_empty() && functions::is_dispatched(function));
+        let hasty = args.len() > 2
+            || pattern.is_some()
+            || (overload.is_empty() && functions::is_dispatched(function));
         if let Some(pattern) = pattern {
             crate::lib_std::regex::compile(pattern)?;
         }

@@ -102,12 +102,18 @@ impl Reader<'_> {
             return Err(Fault::Stop);
         }
         self.calls.extend(from);
+        let start = self.at;
         let atn = self.atn;
         match self.part(&atn.rules[rule as usize].body, precedence) {
             Ok(()) => {}
             Err(Fault::Stop) => return Err(Fault::Stop),
             Err(fault) => {
                 self.report_fault(fault);
+                if rule == RuleId::EscapeIdent {
+                    // of the tree that is left, not of the text
+                    let at = self.tokens[start].start;
+                    self.report.at(self.source, at, "unsupported ident kind".into());
+                }
                 self.recover()?;
             }
         }
@@ -274,7 +280,10 @@ impl Reader<'_> {
     fn recover(&mut self) -> Done {
         self.attempt()?;
         let mut passed = 0;
-        let again = self.last_error.as_ref().is_some_and(|(at, states)| *at == self.at && states.contains(&self.state));
+        let again = self
+            .last_error
+            .as_ref()
+            .is_some_and(|(at, states)| *at == self.at && states.contains(&self.state));
         if again {
             passed += 1;
             self.consume();
@@ -337,7 +346,8 @@ impl Reader<'_> {
             return;
         }
         self.recovering = true;
-        let message = format!("extraneous input {} expecting {}", self.shown(self.at), names(&self.expected()));
+        let message =
+            format!("extraneous input {} expecting {}", self.shown(self.at), names(&self.expected()));
         self.notify(self.at, message);
     }
 
@@ -348,7 +358,8 @@ impl Reader<'_> {
         self.recovering = true;
         match fault {
             Fault::Mismatch { offending, expected } => {
-                let message = format!("mismatched input {} expecting {}", self.shown(offending), names(&expected));
+                let message =
+                    format!("mismatched input {} expecting {}", self.shown(offending), names(&expected));
                 self.notify(offending, message);
             }
             Fault::NoViable { start, offending } => {
@@ -374,7 +385,8 @@ impl Reader<'_> {
     fn shown(&self, token: usize) -> String {
         match self.tokens.get(token) {
             Some(token) if token.kind != Tok::Eof => {
-                let text: String = self.source.chars[token.start as usize..token.end as usize].iter().collect();
+                let text: String =
+                    self.source.chars[token.start as usize..token.end as usize].iter().collect();
                 quoted(&text)
             }
             _ => "'<EOF>'".into(),
@@ -388,7 +400,8 @@ fn quoted(text: &str) -> String {
 
 fn names(set: &Set) -> String {
     let end = set.contains(&Tok::Eof).then_some("<EOF>");
-    let all: Vec<&str> = end.into_iter().chain(set.iter().filter(|t| **t != Tok::Eof).map(|t| name(*t))).collect();
+    let all: Vec<&str> =
+        end.into_iter().chain(set.iter().filter(|t| **t != Tok::Eof).map(|t| name(*t))).collect();
     match all.as_slice() {
         [one] => (*one).to_owned(),
         all => format!("{{{}}}", all.join(", ")),

@@ -45,11 +45,25 @@ pub(super) enum Step {
     /// Nothing to read: prediction has looked at the precedence.
     Precedence,
     Sequence(Vec<Part>),
-    Optional { body: Box<Part>, adaptive: bool },
+    Optional {
+        body: Box<Part>,
+        adaptive: bool,
+    },
     /// `back`: the state behind the body.
-    Star { body: Box<Part>, back: usize, adaptive: bool },
-    Plus { body: Box<Part>, back: usize, adaptive: bool },
-    Choice { parts: Vec<Part>, adaptive: bool },
+    Star {
+        body: Box<Part>,
+        back: usize,
+        adaptive: bool,
+    },
+    Plus {
+        body: Box<Part>,
+        back: usize,
+        adaptive: bool,
+    },
+    Choice {
+        parts: Vec<Part>,
+        adaptive: bool,
+    },
 }
 
 impl Part {
@@ -57,7 +71,9 @@ impl Part {
     pub fn is_recursive(&self) -> bool {
         match &self.step {
             Step::Precedence => true,
-            Step::Sequence(parts) | Step::Choice { parts, .. } => parts.first().is_some_and(Part::is_recursive),
+            Step::Sequence(parts) | Step::Choice { parts, .. } => {
+                parts.first().is_some_and(Part::is_recursive)
+            }
             _ => false,
         }
     }
@@ -69,7 +85,10 @@ pub(super) enum Edge {
     /// Only if the rule was called with no more than this precedence.
     Precedence(u8, usize),
     Token(Set, usize),
-    Rule { rule: RuleId, follow: usize },
+    Rule {
+        rule: RuleId,
+        follow: usize,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +157,15 @@ fn rules() -> Vec<G> {
             r(R::Calc),
             adaptive_star(seq([
                 P(1),
-                OneOf(&[K::Equals, K::NotEquals, K::In, K::Less, K::LessEquals, K::GreaterEquals, K::Greater]),
+                OneOf(&[
+                    K::Equals,
+                    K::NotEquals,
+                    K::In,
+                    K::Less,
+                    K::LessEquals,
+                    K::GreaterEquals,
+                    K::Greater,
+                ]),
                 G::R(R::Relation, 2),
             ])),
         ]),
@@ -229,7 +256,8 @@ impl Atn {
         static ATN: OnceLock<Atn> = OnceLock::new();
         ATN.get_or_init(|| {
             let grammar = rules();
-            let mut atn = Atn { states: Vec::new(), rules: Vec::new(), callers: vec![Vec::new(); grammar.len()] };
+            let mut atn =
+                Atn { states: Vec::new(), rules: Vec::new(), callers: vec![Vec::new(); grammar.len()] };
             for (number, body) in grammar.into_iter().enumerate() {
                 let end = atn.state();
                 atn.states[end].ends = Some(number);
@@ -330,7 +358,12 @@ impl Atn {
     /// The state behind a token or a call.
     pub fn behind(&self, state: usize) -> usize {
         match self.states[state].edges.first() {
-            Some(Edge::Empty(to) | Edge::Precedence(_, to) | Edge::Token(_, to) | Edge::Rule { follow: to, .. }) => *to,
+            Some(
+                Edge::Empty(to)
+                | Edge::Precedence(_, to)
+                | Edge::Token(_, to)
+                | Edge::Rule { follow: to, .. },
+            ) => *to,
             None => state,
         }
     }
@@ -353,7 +386,13 @@ impl Atn {
     }
 
     /// `calls`: where to go on when the rules that were entered on the way end.
-    fn look(&self, state: usize, calls: &mut Vec<usize>, seen: &mut BTreeSet<(usize, Vec<usize>)>, out: &mut Next) {
+    fn look(
+        &self,
+        state: usize,
+        calls: &mut Vec<usize>,
+        seen: &mut BTreeSet<(usize, Vec<usize>)>,
+        out: &mut Next,
+    ) {
         if !seen.insert((state, calls.clone())) {
             return;
         }

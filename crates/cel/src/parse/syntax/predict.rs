@@ -56,7 +56,8 @@ pub(super) fn predict(
         }
         if next.is_empty() {
             // a way that was complete before the token that fits nowhere is taken: others will say what is wrong
-            let done = ways.iter().filter(|w| w.outside || (atn.ends(w.state).is_some() && w.calls.is_empty()));
+            let done =
+                ways.iter().filter(|w| w.outside || (atn.ends(w.state).is_some() && w.calls.is_empty()));
             return done.map(|w| w.alternative).min().ok_or(read);
         }
         let mut alternatives: Vec<usize> = next.iter().map(|w| w.alternative).collect();
@@ -114,7 +115,12 @@ fn close(atn: &Atn, way: Way, precedence: Option<u8>, into: &mut BTreeSet<Way>) 
             Edge::Rule { rule, follow } => {
                 let mut calls = way.calls.clone();
                 calls.push(*follow);
-                close(atn, Way { state: atn.rules[*rule as usize].start, calls, ..way.clone() }, precedence, into);
+                close(
+                    atn,
+                    Way { state: atn.rules[*rule as usize].start, calls, ..way.clone() },
+                    precedence,
+                    into,
+                );
             }
         }
     }
