@@ -8,7 +8,7 @@ mod tidy;
 use std::process::ExitCode;
 
 const COMMANDS: &[(&str, &str, fn(&[String]) -> anyhow::Result<()>)] = &[
-    ("bench", "measure: `api`, … (builds in release mode; arguments go on)", bench::run),
+    ("bench", "measure: `api`, `store`, `node` (builds in release mode; arguments go on)", bench::run),
     ("codegen", "write the API's fact tables (--check: say whether they are current)", codegen::run),
     (
         "robustness",

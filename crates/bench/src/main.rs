@@ -3,6 +3,7 @@
 
 mod api;
 mod connection;
+mod node;
 mod process;
 mod store;
 mod table;
@@ -20,6 +21,11 @@ struct Cli {
 enum Command {
     /// Load for API servers: create, get, list, patch, apply, status, watch, delete
     Api(api::Args),
+    /// A whole node: start, memory and CPU at rest, pods
+    Node(node::Args),
+    /// One round of `node`, inside its network namespace
+    #[command(hide = true)]
+    NodeRound(node::RoundArgs),
     /// The embedded store beside etcd: durable writes, memory, lists, watch, opening
     Store(store::Args),
 }
@@ -29,6 +35,8 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match cli.command {
         Command::Api(args) => runtime.block_on(api::run(args)),
+        Command::Node(args) => node::run(args),
+        Command::NodeRound(args) => runtime.block_on(node::run_round(args)),
         Command::Store(args) => runtime.block_on(store::run(args)),
     }
 }

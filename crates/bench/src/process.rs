@@ -36,6 +36,42 @@ impl Process {
     }
 }
 
+/// Where a process's memory stands (`smaps_rollup`), bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    pub resident: u64,
+    /// Pages shared with others count in part.
+    pub proportional: u64,
+    /// Of `proportional`, what no file backs.
+    pub anonymous: u64,
+}
+
+impl Process {
+    pub fn memory(&self) -> Result<Memory> {
+        let text =
+            fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0)).context("the process is gone")?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+            kilobytes.unwrap_or(0) * 1024
+        };
+        Ok(Memory { resident: field("Rss:"), proportional: field("Pss:"), anonymous: field("Pss_Anon:") })
+    }
+}
+
+/// The processes of which one argument is like this.
+pub fn with_argument(like: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if arguments.split(|byte| *byte == 0).any(|word| std::str::from_utf8(word).is_ok_and(&like)) {
+            found.push(Process(pid));
+        }
+    }
+    Ok(found)
+}
+
 /// Several processes as one (a server and its store).
 pub fn total(processes: &[Process]) -> Result<Usage> {
     let mut sum = Usage::default();

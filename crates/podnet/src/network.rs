@@ -184,6 +184,17 @@ impl Network {
         let mut state = self.state();
         self.sweep(&mut state, |_| false)?;
         state.up = None;
+        let links = Rtnl::open()?.links()?;
+        let bridge = links.iter().find(|link| link.name == self.0.config.bridge).map(|link| link.index);
+        let ports =
+            links.iter().filter(|link| bridge.is_some() && link.master == bridge && link.kind == "veth");
+        for port in ports {
+            // Of a pod whose entry got lost.
+            match Rtnl::open()?.delete_link(&port.name) {
+                Err(e) if !e.is_absent() => return Err(e.into()),
+                _ => {}
+            }
+        }
         for link in [&*self.0.config.bridge, peers::DEVICE] {
             match Rtnl::open()?.delete_link(link) {
                 Err(e) if !e.is_absent() => return Err(e.into()),

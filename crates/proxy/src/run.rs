@@ -123,6 +123,7 @@ pub async fn run(
     let node = Node { name: node_name.clone(), zone: None, cluster_cidrs, service_cidrs };
     let mut sync = Sync::new(kernel, families, node);
     let mut ready = Some(ready);
+    let mut last_failure = String::new();
     loop {
         let zone =
             nodes.get(&Key::cluster(&node_name)).and_then(|n| n.metadata.labels.as_ref()?.get(ZONE).cloned());
@@ -147,10 +148,16 @@ pub async fn run(
                     // Nobody may be waiting any more.
                     let _ = ready.send(());
                 }
+                last_failure.clear();
                 LOOK
             }
             Err(error) => {
-                tracing::error!(%error, "cannot set the Services' rules");
+                let failure = error.to_string();
+                if failure != last_failure {
+                    // Said once, not with each try.
+                    tracing::error!(%error, "cannot set the Services' rules (a kernel without nft_nat, nft_masq, nft_reject or nft_fib says \"no such file\"); trying on");
+                    last_failure = failure;
+                }
                 RETRY
             }
         };

@@ -70,10 +70,33 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("{}", complaint(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// `error: WHAT: WHY`, and on a line of its own what to do about it, wherever in the chain that is known. What an error
+/// and its cause both say is said once.
+fn complaint(error: &anyhow::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut hint = None;
+    for part in error.chain() {
+        let part = part.to_string();
+        let (what, advice) = match part.split_once("\nhint: ") {
+            Some((what, advice)) => (what.to_owned(), Some(advice.to_owned())),
+            None => match part.strip_prefix("hint: ") {
+                Some(advice) => (String::new(), Some(advice.to_owned())),
+                None => (part, None),
+            },
+        };
+        hint = hint.or(advice);
+        if !what.is_empty() && !words.iter().any(|said| said.ends_with(&what)) {
+            words.push(what);
+        }
+    }
+    let line = format!("error: {}", words.join(": "));
+    hint.map_or(line.clone(), |hint| format!("{line}\nhint: {hint}"))
 }
 
 /// argv, with the face that argv\[0\] names put in as the command.
@@ -89,6 +112,20 @@ fn arguments() -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn complaints_end_with_the_hint_and_say_nothing_twice() {
+        let gone = std::io::Error::from_raw_os_error(2);
+        let error = anyhow::anyhow!("/x: {gone}").context("cannot read it\nhint: make it");
+        let error = error.context("cannot start");
+        assert_eq!(
+            complaint(&error),
+            "error: cannot start: cannot read it: /x: No such file or directory (os error 2)\nhint: make it"
+        );
+        let twice = anyhow::Error::new(gone).context("/x: No such file or directory (os error 2)");
+        assert_eq!(complaint(&twice), "error: /x: No such file or directory (os error 2)");
+        assert_eq!(complaint(&anyhow::anyhow!("no").context("hint: say yes")), "error: no\nhint: say yes");
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

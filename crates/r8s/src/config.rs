@@ -44,6 +44,12 @@ pub struct Settings {
     /// Use this CRI runtime instead of the built-in one (unix:///path/to/socket)
     #[arg(long, value_name = "ENDPOINT")]
     pub container_runtime_endpoint: Option<String>,
+    /// Let the CNI plugins configured in this directory connect pods, instead of the built-in network
+    #[arg(long, value_name = "DIR", conflicts_with = "container_runtime_endpoint")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are [default: /opt/cni/bin and /usr/lib/cni]
+    #[arg(long, value_name = "DIR", requires = "cni_conf_dir")]
+    pub cni_bin_dir: Option<PathBuf>,
     /// Keep the cluster's state in this etcd cluster instead of in files of this host (client URLs)
     #[arg(long, value_name = "URL,…")]
     pub etcd_servers: Option<String>,
@@ -78,7 +84,12 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        serde_saphyr::from_str(&text).map_err(|error| {
+            let at = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
+            // One line: the snippet that the library draws is left out.
+            let why = error.without_snippet().to_string();
+            anyhow::anyhow!("{}{at}: {}", path.display(), why.lines().next().unwrap_or("not readable"))
+        })
     }
 
     /// These settings where given, else `other`'s.
@@ -94,6 +105,8 @@ impl Settings {
             runtime_config: self.runtime_config.or(other.runtime_config),
             feature_gates: self.feature_gates.or(other.feature_gates),
             container_runtime_endpoint: self.container_runtime_endpoint.or(other.container_runtime_endpoint),
+            cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
+            cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
             eviction_hard: self.eviction_hard.or(other.eviction_hard),
             etcd_servers: self.etcd_servers.or(other.etcd_servers),
             etcd_cafile: self.etcd_cafile.or(other.etcd_cafile),
@@ -120,6 +133,7 @@ pub struct Server {
     pub runtime_config: Vec<(String, bool)>,
     pub feature_gates: Vec<(String, bool)>,
     pub container_runtime_endpoint: Option<PathBuf>,
+    pub cni: Option<Cni>,
     /// Signals and their limits; `None` leaves the kubelet's own.
     pub eviction_hard: Option<BTreeMap<String, String>>,
     /// `None`: the embedded store.
@@ -151,6 +165,8 @@ impl Server {
             runtime_config,
             feature_gates,
             container_runtime_endpoint,
+            cni_conf_dir,
+            cni_bin_dir,
             etcd_servers,
             etcd_cafile,
             etcd_certfile,
@@ -175,17 +191,23 @@ impl Server {
             let text = text.unwrap_or_else(|| default.to_owned());
             Cidr::parse(&text).with_context(|| format!("--{flag}"))
         };
+        let (service_cidr, cluster_cidr) = (
+            cidr("service-cluster-ip-range", service_cluster_ip_range, "10.96.0.0/16")?,
+            cidr("cluster-cidr", cluster_cidr, "10.244.0.0/16")?,
+        );
+        ranges(&service_cidr, &cluster_cidr)?;
         Ok(Self {
             node_name,
             node_ip: node_ip.unwrap_or_else(host::primary_address),
             bind_address: bind_address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
             secure_port: secure_port.unwrap_or(6443),
-            service_cidr: cidr("service-cluster-ip-range", service_cluster_ip_range, "10.96.0.0/16")?,
-            cluster_cidr: cidr("cluster-cidr", cluster_cidr, "10.244.0.0/16")?,
+            service_cidr,
+            cluster_cidr,
             cluster_domain: cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
             runtime_config: switches("runtime-config", runtime_config.as_deref())?,
             feature_gates: switches("feature-gates", feature_gates.as_deref())?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
+            cni: cni_conf_dir.map(|conf_dir| Cni { conf_dir, bin_dirs: bin_dirs(cni_bin_dir) }),
             eviction_hard: eviction_hard.as_deref().map(thresholds).transpose()?,
             compact_every: minutes(etcd_compaction_interval.unwrap_or(5)),
             snapshots: snapshot_every.and_then(minutes).map(|every| Snapshots {
@@ -204,6 +226,40 @@ impl Server {
     /// The address of the cluster's DNS Service: the tenth of the range, as kubeadm has it.
     pub fn dns_address(&self) -> IpAddr {
         self.service_cidr.nth(10)
+    }
+}
+
+/// What would fail later in ways that are hard to read.
+fn ranges(services: &Cidr, pods: &Cidr) -> Result<()> {
+    let bits = |cidr: &Cidr| if cidr.network.is_ipv4() { 32 } else { 128 };
+    if bits(services) - services.prefix < 4 {
+        bail!("--service-cluster-ip-range: {services} is too small: the cluster's DNS has its tenth address");
+    }
+    // Nodes get a /24 (IPv6: /64) each, as upstream's controller manager gives them.
+    let node = if pods.network.is_ipv4() { 24 } else { 64 };
+    if pods.prefix > node {
+        bail!("--cluster-cidr: {pods} is too small: each node gets a /{node} of it");
+    }
+    let shorter = services.prefix.min(pods.prefix);
+    if bits(services) == bits(pods) && mask(services.network, shorter) == mask(pods.network, shorter) {
+        bail!("--cluster-cidr {pods} and --service-cluster-ip-range {services} overlap");
+    }
+    Ok(())
+}
+
+/// CNI plugins, where they connect the pods.
+#[derive(Clone, Debug)]
+pub struct Cni {
+    pub conf_dir: PathBuf,
+    pub bin_dirs: Vec<PathBuf>,
+}
+
+/// Where plugins are looked for.
+pub fn bin_dirs(given: Option<PathBuf>) -> Vec<PathBuf> {
+    match given {
+        Some(dir) => vec![dir],
+        // Upstream's place, and Debian's.
+        None => vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
     }
 }
 
@@ -285,9 +341,10 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
 /// `A=true,B=false`.
 fn switches(flag: &str, text: Option<&str>) -> Result<Vec<(String, bool)>> {
     let parse = |pair: &str| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
-        let value =
-            value.parse().with_context(|| format!("--{flag}: {pair:?} must be NAME=true or NAME=false"))?;
+        // As upstream: an API group alone is switched on, a feature gate is always given its value.
+        let bare = (pair, if flag == "runtime-config" { "true" } else { "" });
+        let (key, value) = pair.split_once('=').unwrap_or(bare);
+        let Ok(value) = value.parse() else { bail!("--{flag}: {pair:?} must be NAME=true or NAME=false") };
         Ok((key.to_owned(), value))
     };
     text.unwrap_or("").split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
@@ -299,9 +356,37 @@ fn thresholds(text: &str) -> Result<BTreeMap<String, String>> {
         let (signal, limit) = pair.split_once('<').with_context(|| {
             format!("--eviction-hard: {pair:?} must be SIGNAL<LIMIT, like memory.available<100Mi")
         })?;
-        Ok((signal.trim().to_owned(), limit.trim().to_owned()))
+        let (signal, limit) = (signal.trim(), limit.trim());
+        if !SIGNALS.contains(&signal) {
+            bail!("--eviction-hard: there is no signal {signal:?}; the signals are {}", SIGNALS.join(", "));
+        }
+        if !is_limit(limit) {
+            bail!("--eviction-hard: {limit:?} is neither a quantity like 100Mi nor a percentage like 10%");
+        }
+        Ok((signal.to_owned(), limit.to_owned()))
     };
     text.split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
+}
+
+/// Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#eviction-signals>
+const SIGNALS: &[&str] = &[
+    "memory.available",
+    "nodefs.available",
+    "nodefs.inodesFree",
+    "imagefs.available",
+    "imagefs.inodesFree",
+    "containerfs.available",
+    "containerfs.inodesFree",
+    "pid.available",
+];
+
+fn is_limit(text: &str) -> bool {
+    if let Some(percent) = text.strip_suffix('%') {
+        return percent.parse::<f64>().is_ok_and(|percent| (0.0..=100.0).contains(&percent));
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffixes = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    suffixes.contains(&&text[digits.len()..]) && digits.parse::<f64>().is_ok_and(|amount| amount >= 0.0)
 }
 
 fn socket(endpoint: &str) -> Result<PathBuf> {
@@ -345,12 +430,46 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = Settings { node_name: Some("a".into()), ..Settings::default() };
+            change(&mut settings);
+            Server::resolve(settings).map(drop).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(
+            with(|s| s.eviction_hard = Some("memory.available<100Mi,nodefs.available<5%".into())),
+            Ok(())
+        );
+        let table: &[(fn(&mut Settings), &str)] = &[
+            (|s| s.service_cluster_ip_range = Some("10.96.0.0/30".into()), "too small"),
+            (|s| s.cluster_cidr = Some("10.0.0.0/25".into()), "gets a /24"),
+            (|s| s.cluster_cidr = Some("10.96.0.0/12".into()), "overlap"),
+            (|s| s.cluster_cidr = Some("10.0.0.1/8".into()), "did you mean 10.0.0.0/8"),
+            (|s| s.eviction_hard = Some("memory<1".into()), "the signals are"),
+            (|s| s.eviction_hard = Some("memory.available<<1".into()), "neither a quantity"),
+            (|s| s.eviction_hard = Some("memory.available<101%".into()), "neither a quantity"),
+            (|s| s.eviction_hard = Some("memory.available".into()), "SIGNAL<LIMIT"),
+            (|s| s.feature_gates = Some("Foo".into()), "NAME=true"),
+            (|s| s.runtime_config = Some("api/all=maybe".into()), "NAME=true"),
+            (|s| s.node_name = Some("A_b".into()), "not a DNS name"),
+            (|s| s.container_runtime_endpoint = Some("http://x".into()), "not a unix socket"),
+        ];
+        for (change, says) in table {
+            let error = with(*change).expect_err(says);
+            assert!(error.contains(says), "{error}");
+            assert!(!error.split("\nhint: ").next().unwrap().contains('\n'), "one line: {error}");
+        }
+    }
+
+    #[test]
     fn unknown_settings_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, "nodeName: a\nnodeIpp: 1.2.3.4\n").unwrap();
         let error = Settings::read(&file).unwrap_err().to_string();
-        assert!(error.contains("nodeIpp") && error.contains("config.yaml"), "{error}");
+        assert!(error.contains("nodeIpp") && error.contains("config.yaml:2:"), "{error}");
+        assert!(!error.contains('\n'), "one line: {error}");
         std::fs::write(&file, "nodeName: a\nnodeIp: 1.2.3.4\n").unwrap();
         let flags = Settings { node_name: Some("b".into()), ..Settings::default() };
         let both = flags.or(Settings::read(&file).unwrap());

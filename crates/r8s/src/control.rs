@@ -66,8 +66,7 @@ async fn converse(mut stream: UnixStream, runtime: runtime::Runtime) -> Result<(
     let mut request = Vec::new();
     (&mut stream).take(LONGEST).read_to_end(&mut request).await?;
     let request: images::Request = serde_json::from_slice(&request)?;
-    let outcome = tokio::task::spawn_blocking(move || images::perform(runtime.images(), request)).await?;
-    let answer = match outcome {
+    let answer = match images::perform_with(&runtime, request).await {
         Ok(images) => Answer::Ok(images),
         Err(error) => Answer::Error(format!("{error:#}")),
     };

@@ -26,10 +26,17 @@ impl Credentials {
     pub fn load_or_create(paths: &Paths) -> Result<Self> {
         let dir = paths.pki();
         files::private_dir(&dir)?;
+        let hint = || {
+            format!(
+                "hint: restore {} from a backup; without the old keys every kubeconfig and service-account token made so far is void",
+                dir.display()
+            )
+        };
         Ok(Self {
-            service_account_key: service_account_key(&dir.join("sa.key"))?,
-            authority: Authority::load_or_create(&dir, "ca", "kubernetes")?,
-            front_proxy: Authority::load_or_create(&dir, "front-proxy-ca", "front-proxy-ca")?,
+            service_account_key: service_account_key(&dir.join("sa.key")).with_context(hint)?,
+            authority: Authority::load_or_create(&dir, "ca", "kubernetes").with_context(hint)?,
+            front_proxy: Authority::load_or_create(&dir, "front-proxy-ca", "front-proxy-ca")
+                .with_context(hint)?,
         })
     }
 
@@ -84,7 +91,7 @@ impl Credentials {
 
 fn service_account_key(path: &Path) -> Result<String> {
     if let Some(pem) = files::read(path)? {
-        PrivateKey::from_pem(&pem).with_context(|| format!("{} is damaged\nhint: restore it from a backup; without it all service-account tokens are void", path.display()))?;
+        PrivateKey::from_pem(&pem).with_context(|| format!("{} is damaged", path.display()))?;
         return Ok(pem);
     }
     let pem = PrivateKey::generate_rsa_pem()?;

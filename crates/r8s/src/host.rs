@@ -1,8 +1,10 @@
 //! What the binary asks of the host before it starts: rights, and facts for defaults.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// The host's name in the form a Node may have: lower case, as upstream's kubelet does it.
 pub fn node_name() -> Result<String> {
@@ -36,4 +38,35 @@ pub fn require_root() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Held by the one server whose pods use this host's network (bridge, packet rules, the kubelet's port). An abstract
+/// socket: there is one such name per network namespace, and the kernel frees it when its holder dies.
+pub struct NetworkOwner {
+    _listener: UnixListener,
+}
+
+impl NetworkOwner {
+    /// Takes it, or tells the process that has it.
+    pub fn try_acquire() -> Result<std::result::Result<Self, i32>> {
+        let name = SocketAddr::from_abstract_name("r8s-node")?;
+        match UnixListener::bind_addr(&name) {
+            Ok(listener) => Ok(Ok(Self { _listener: listener })),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                let holder = UnixStream::connect_addr(&name).ok();
+                let peer = holder.and_then(|stream| rustix::net::sockopt::socket_peercred(&stream).ok());
+                Ok(Err(peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get())))
+            }
+            Err(error) => Err(error).context("cannot take this host's network"),
+        }
+    }
+
+    pub fn acquire() -> Result<Self> {
+        match Self::try_acquire()? {
+            Ok(owner) => Ok(owner),
+            Err(pid) => bail!(
+                "another r8s server (process {pid}) runs pods on this host's network\nhint: stop it, or start this one in a network namespace of its own (ip netns)"
+            ),
+        }
+    }
 }

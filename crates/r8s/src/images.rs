@@ -1,19 +1,41 @@
 //! What `r8s image …` asks for and gets, in the same words whether a running server does it (over its control socket)
 //! or, when none runs, the command itself.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use runtime::Runtime;
+use runtime::cri::{RuntimeService, v1};
 use runtime::image::manifest::RunConfig;
+use runtime::image::pull::Registries;
 use runtime::image::{self, ImageStore, Reference};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "do")]
 pub enum Request {
-    Import { path: PathBuf, name: Option<String> },
-    Build { folder: PathBuf, name: String, run: RunConfig },
-    Remove { name: String },
+    Import {
+        path: PathBuf,
+        name: Option<String>,
+    },
+    Build {
+        folder: PathBuf,
+        name: String,
+        run: RunConfig,
+    },
+    Remove {
+        name: String,
+    },
+    /// Fetch from a registry.
+    Pull {
+        name: String,
+        user: String,
+        password: String,
+    },
+    /// Remove what no container uses (only the running server knows).
+    Prune,
     List,
 }
 
@@ -31,7 +53,11 @@ pub fn perform(store: &ImageStore, request: Request) -> Result<Vec<Image>> {
         Request::Import { path, name } => {
             let name = name.as_deref().map(parse).transpose()?;
             let imported = image::archive::import(store, &path, name.as_ref())?;
-            Ok(imported.into_iter().filter_map(|image| store.find(&image.id)).map(describe).collect())
+            let named = |image: image::archive::Imported| {
+                let found = store.find(&image.id).map(describe)?;
+                Some(Image { names: image.names, ..found })
+            };
+            Ok(imported.into_iter().filter_map(named).collect())
         }
         Request::Build { folder, name, run } => {
             let id = image::build::from_folder(store, &folder, &parse(&name)?, run)?;
@@ -44,6 +70,7 @@ pub fn perform(store: &ImageStore, request: Request) -> Result<Vec<Image>> {
             store.remove(&name)?;
             Ok(vec![describe(found)])
         }
+        Request::Pull { .. } | Request::Prune => bail!("this needs more than the store"),
         Request::List => {
             let mut all: Vec<Image> = store.list().into_iter().map(describe).collect();
             all.sort_by(|a, b| a.names.cmp(&b.names));
@@ -52,8 +79,43 @@ pub fn perform(store: &ImageStore, request: Request) -> Result<Vec<Image>> {
     }
 }
 
+/// Does it with the runtime that runs the pods: also what the store alone cannot do.
+pub async fn perform_with(runtime: &Runtime, request: Request) -> Result<Vec<Image>> {
+    let store = runtime.images().clone();
+    match request {
+        Request::Pull { name, user, password } => pull(&store, &name, user, password).await,
+        Request::Prune => {
+            let all = runtime.list_containers(v1::ListContainersRequest::default()).await?.containers;
+            let used: HashSet<String> = all.into_iter().map(|container| container.image_id).collect();
+            let unused: Vec<image::Image> = store
+                .list()
+                .into_iter()
+                .filter(|image| !image.record.pinned && !used.contains(&image.id))
+                .collect();
+            tokio::task::spawn_blocking(move || {
+                for image in &unused {
+                    store.remove(&image.id)?;
+                }
+                Ok(unused.into_iter().map(describe).collect())
+            })
+            .await?
+        }
+        request => tokio::task::spawn_blocking(move || perform(&store, request)).await?,
+    }
+}
+
+/// Fetches an image from its registry.
+pub async fn pull(store: &Arc<ImageStore>, name: &str, user: String, password: String) -> Result<Vec<Image>> {
+    let auth = (!user.is_empty()).then(|| v1::AuthConfig { username: user, password, ..Default::default() });
+    let id =
+        image::pull::pull(store, &Registries::default(), &parse(name)?.to_string(), auth.as_ref()).await?;
+    Ok(store.find(&id).map(describe).into_iter().collect())
+}
+
 fn parse(name: &str) -> Result<Reference> {
-    Reference::parse(name).with_context(|| format!("{name:?} is not an image name like example.org/web:1"))
+    Reference::parse(name)
+        .ok()
+        .with_context(|| format!("{name:?} is not an image name like example.org/web:1"))
 }
 
 fn describe(image: image::Image) -> Image {

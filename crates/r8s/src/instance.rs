@@ -28,7 +28,12 @@ impl Instance {
     /// The lock, or who has it.
     pub fn try_acquire(paths: &Paths) -> Result<Result<Self, String>> {
         let path = paths.run().join("lock");
-        pki::files::private_dir(&paths.run())?;
+        pki::files::private_dir(&paths.run()).with_context(|| {
+            format!(
+                "hint: the root directory {} must be a directory that can be written",
+                paths.root().display()
+            )
+        })?;
         let mut file = File::options()
             .read(true)
             .write(true)

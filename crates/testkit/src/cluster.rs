@@ -37,9 +37,13 @@ impl Cluster {
     /// Starts `binary server` (tests of the binary's crate know it as `env!("CARGO_BIN_EXE_r8s")`) and waits until it
     /// says that it is ready.
     pub fn start(binary: &str, options: Options) -> Result<Self> {
+        Self::start_on(Host::new()?, binary, options)
+    }
+
+    /// The same on a host that is there.
+    pub fn start_on(host: Host, binary: &str, options: Options) -> Result<Self> {
         let root = tempfile::Builder::new().prefix("r8s-test-").tempdir()?;
-        let mut cluster =
-            Self { binary: PathBuf::from(binary), options, host: Host::new()?, root, server: None };
+        let mut cluster = Self { binary: PathBuf::from(binary), options, host, root, server: None };
         cluster.start_server()?;
         Ok(cluster)
     }
@@ -149,6 +153,10 @@ impl Drop for Cluster {
         let _ = self.kill();
         let root = self.root().display().to_string();
         // Pods outlive the server by design: `reset` ends those of this root directory.
-        let _ = self.r8s(&["reset", "--root", &root, "--yes"]).output();
+        match self.r8s(&["reset", "--root", &root, "--yes"]).output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("{root} is not left clean: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("{root} is not left clean: {error}"),
+        }
     }
 }

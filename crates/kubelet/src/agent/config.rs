@@ -10,7 +10,7 @@ use tokio_rustls::rustls;
 
 use crate::quantity::ResourceList;
 
-/// All settings of one node; [`Config::new`] has upstream's defaults, but for the disk's eviction thresholds.
+/// All settings of one node; [`Config::new`] has upstream's defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node_name: String,
@@ -76,14 +76,13 @@ impl Config {
     pub fn new(node_name: impl Into<String>, root: impl Into<PathBuf>) -> Self {
         let node_name = node_name.into();
         let root = root.into();
-        // Upstream's defaults for disks are percentages, made for machines that are nodes and nothing else. This node
-        // shares its disk with whatever else the machine is for: a tenth of a big disk is no reason to refuse pods.
+        // Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#hard-eviction-thresholds>
         let eviction = [
             ("memory.available", "100Mi"),
-            ("nodefs.available", "1Gi"),
-            ("nodefs.inodesFree", "2%"),
-            ("imagefs.available", "1Gi"),
-            ("imagefs.inodesFree", "2%"),
+            ("nodefs.available", "10%"),
+            ("nodefs.inodesFree", "5%"),
+            ("imagefs.available", "15%"),
+            ("imagefs.inodesFree", "5%"),
         ];
         Config {
             hostname: node_name.clone(),

@@ -1,7 +1,9 @@
-//! `r8s image import|build|list|remove`.
+//! `r8s image import|build|pull|list|remove|prune`.
 
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use runtime::image::ImageStore;
@@ -51,6 +53,13 @@ enum Action {
         #[arg(long, value_name = "DIR", default_value = "")]
         workdir: String,
     },
+    /// Fetch an image from a registry (loopback registries are spoken to without TLS)
+    Pull {
+        name: String,
+        /// User at the registry; the password is read from standard input
+        #[arg(long, default_value = "")]
+        user: String,
+    },
     /// List the images
     #[command(alias = "ls")]
     List {
@@ -61,6 +70,8 @@ enum Action {
     /// Remove an image, by name or id
     #[command(alias = "rm")]
     Remove { name: String },
+    /// Remove all images that no container uses (asks the running server)
+    Prune,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -85,6 +96,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 println!("built {}", shown(&image));
             }
         }
+        Action::Pull { name, user } => {
+            let mut password = String::new();
+            if !user.is_empty() {
+                std::io::stdin().lock().read_line(&mut password).context("cannot read the password")?;
+            }
+            let password = password.trim_end_matches(['\n', '\r']).to_owned();
+            for image in perform(&paths, Request::Pull { name, user, password })? {
+                println!("pulled {}", shown(&image));
+            }
+        }
+        Action::Prune => {
+            let removed = perform(&paths, Request::Prune)?;
+            for image in &removed {
+                println!("removed {}", shown(image));
+            }
+            let bytes: u64 = removed.iter().map(|image| image.size).sum();
+            println!("{} images, {}", removed.len(), megabytes(bytes));
+        }
         Action::List { output } => list(&perform(&paths, Request::List)?, output.as_deref())?,
         Action::Remove { name } => {
             for image in perform(&paths, Request::Remove { name })? {
@@ -99,15 +128,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn perform(paths: &Paths, request: Request) -> Result<Vec<Image>> {
     match Instance::try_acquire(paths)? {
         Ok(_instance) => {
-            let store = ImageStore::open(&paths.runtime().join("images"), true)?;
-            images::perform(&store, request)
+            if matches!(request, Request::Prune) {
+                bail!(
+                    "no server runs that knows which images are used\nhint: start it, or remove images by name"
+                );
+            }
+            let store = Arc::new(ImageStore::open(&paths.runtime().join("images"), true)?);
+            match request {
+                Request::Pull { name, user, password } => {
+                    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    executor.block_on(images::pull(&store, &name, user, password))
+                }
+                request => images::perform(&store, request),
+            }
         }
         Err(_running) => control::ask(&paths.control_socket(), &request),
     }
 }
 
 fn shown(image: &Image) -> String {
-    let name = image.names.first().cloned().unwrap_or_else(|| "<none>".to_owned());
+    let name = if image.names.is_empty() { "<none>".to_owned() } else { image.names.join(", ") };
     format!("{name} ({}, {})", short(&image.id), megabytes(image.size))
 }
 

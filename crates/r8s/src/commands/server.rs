@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Server, Settings};
 use crate::credentials::Credentials;
+use crate::host::NetworkOwner;
 use crate::instance::Instance;
 use crate::paths::Paths;
 use crate::supervise::Supervisor;
@@ -58,6 +59,10 @@ pub fn run_on_threads(life: impl Future<Output = Result<()>>) -> Result<ExitCode
 }
 
 async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
+    // The root directory is asked first: who starts the same cluster twice hears that.
+    drop(Instance::acquire(&paths)?);
+    let _network = NetworkOwner::acquire()?;
+    wiring::node::port_is_free(&config)?;
     let shutdown = CancellationToken::new();
     let ControlPlane { api, credentials, serving, _instance } =
         ControlPlane::start(&config, &paths, started, &shutdown).await?;
@@ -68,7 +73,7 @@ async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
     wiring::node::start_kubelet(&api, &config, &paths, &credentials, node.runtime, &mut supervisor)?;
     wiring::proxy::start(&api, &config, &mut supervisor)?;
     let up = async {
-        let gateways = wiring::node::connect_pods(&api, &config, &node.network, &shutdown).await?;
+        let gateways = wiring::node::connect_pods(&api, &config, node.network.as_ref(), &shutdown).await?;
         wiring::dns::start(&api, &config, &gateways, &mut supervisor);
         wiring::node::ready(&api, &config, &shutdown).await;
         println!("ready in {} ms", started.elapsed().as_millis());

@@ -31,7 +31,12 @@ fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
     let dir = paths.store();
     pki::files::private_dir(&dir)?;
     store::embedded::open(&dir, store::embedded::Options::default())
-        .with_context(|| format!("cannot open the store in {}", dir.display()))
+        .with_context(|| {
+            format!(
+                "cannot open the store in {}\nhint: nothing was changed; `r8s snapshot restore` puts a snapshot in its place",
+                dir.display()
+            )
+        })
 }
 
 /// Lets root on this host read the store while it works: for snapshots, and for looking at it with etcdctl.
@@ -63,7 +68,7 @@ pub async fn listen(config: &Server) -> Result<TcpListener> {
     let address = SocketAddr::new(config.bind_address, config.secure_port);
     TcpListener::bind(address).await.with_context(|| {
         format!(
-            "cannot listen on {address} for the API\nhint: is another server running? choose another port with --secure-port"
+            "cannot listen on {address} for the API\nhint: is another server running? give another address with --bind-address or another port with --secure-port"
         )
     })
 }

@@ -9,12 +9,14 @@ use apiserver::ApiServer;
 use client::{Informers, Key, Source};
 use k8s_openapi::api::core::v1::Node;
 use kubelet::cri::Cri;
-use podnet::Network;
+use podnet::{Cni, Network};
 use runtime::Runtime;
+use runtime::cri::{RuntimeService, v1};
+use runtime::network::PodNetwork;
 use tokio_util::sync::CancellationToken;
 
 use super::identity;
-use crate::config::Server;
+use crate::config::{self, Server};
 use crate::control;
 use crate::credentials::Credentials;
 use crate::paths::Paths;
@@ -25,36 +27,89 @@ pub const BRIDGE: &str = "r8s0";
 
 /// The node's parts that others need.
 pub struct NodeParts {
-    pub network: Network,
+    /// `None`: CNI plugins connect the pods, ours or the other runtime's.
+    pub network: Option<Network>,
     pub runtime: Arc<dyn Cri>,
 }
 
 /// Opens the runtime (taking over what runs) and the pod network.
 pub async fn open(config: &Server, paths: &Paths, shutdown: CancellationToken) -> Result<NodeParts> {
-    let network = Network::new(podnet::Config {
+    if let Some(socket) = &config.container_runtime_endpoint {
+        let remote = runtime::cri::Remote::connect(&socket.display().to_string())
+            .await
+            .with_context(|| format!("cannot use the container runtime at {}", socket.display()))?;
+        // `r8s reset` must end the pods where they are.
+        std::fs::write(paths.runtime_endpoint(), socket.display().to_string())?;
+        return Ok(NodeParts { network: None, runtime: Arc::new(remote) });
+    }
+    let _ = std::fs::remove_file(paths.runtime_endpoint());
+    let (network, port): (Option<Network>, Arc<dyn PodNetwork>) = match &config.cni {
+        Some(cni) => (None, Arc::new(plugins(cni, paths))),
+        None => {
+            let network = own_network(config, paths)?;
+            (Some(network.clone()), Arc::new(network))
+        }
+    };
+    let mut settings = runtime::Config::new(paths.runtime(), paths.run().join("runtime"))?;
+    settings.network = Some(port);
+    let runtime = Runtime::open(settings).await.context("the container runtime cannot start")?;
+    if let Some(network) = &network {
+        reclaim(network, &runtime).await?;
+    }
+    let listener = control::open(&paths.control_socket())?;
+    tokio::spawn(control::serve(listener, runtime.clone(), shutdown.clone()));
+    serve_cri(&runtime, paths, shutdown);
+    Ok(NodeParts { network, runtime: Arc::new(runtime) })
+}
+
+fn own_network(config: &Server, paths: &Paths) -> Result<Network> {
+    let settings = podnet::Config {
         state_dir: paths.run().join("podnet"),
         bridge: BRIDGE.to_owned(),
         mtu: None,
         cluster_cidrs: vec![config.cluster_cidr.kernel()],
         overlay: podnet::Overlay::None,
-    })
-    .context("the pod network cannot start")?;
-    if let Some(socket) = &config.container_runtime_endpoint {
-        let remote = runtime::cri::Remote::connect(&socket.display().to_string())
-            .await
-            .with_context(|| format!("cannot use the container runtime at {}", socket.display()))?;
-        return Ok(NodeParts { network, runtime: Arc::new(remote) });
-    }
-    let mut settings = runtime::Config::new(paths.runtime(), paths.run().join("runtime"))?;
-    settings.network = Some(Arc::new(network.clone()));
-    let runtime = Runtime::open(settings).await.context("the container runtime cannot start")?;
-    let listener = control::open(&paths.control_socket())?;
-    tokio::spawn(control::serve(listener, runtime.clone(), shutdown));
-    Ok(NodeParts { network, runtime: Arc::new(runtime) })
+    };
+    Network::new(settings).context("the pod network cannot start")
+}
+
+/// CNI plugins as the pod network.
+pub fn plugins(cni: &config::Cni, paths: &Paths) -> Cni {
+    let config::Cni { conf_dir, bin_dirs } = cni.clone();
+    Cni { conf_dir, bin_dirs, state_dir: paths.cni_state() }
+}
+
+/// Our runtime on its socket, for crictl and its kin.
+fn serve_cri(runtime: &Runtime, paths: &Paths, shutdown: CancellationToken) {
+    let (socket, runtime) = (paths.cri_socket(), Arc::new(runtime.clone()));
+    tokio::spawn(async move {
+        if let Err(error) = runtime::cri::serve(&socket, runtime.clone(), runtime, shutdown).await {
+            tracing::error!(%error, socket = %socket.display(), "cannot serve CRI");
+        }
+    });
+}
+
+/// Frees what a crash left of the network of sandboxes that are gone.
+async fn reclaim(network: &Network, runtime: &Runtime) -> Result<()> {
+    let all = runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await?.items;
+    let live = all.into_iter().map(|sandbox| sandbox.id).collect();
+    let network = network.clone();
+    tokio::task::spawn_blocking(move || network.reclaim(&live)).await?.context("cannot clean the pod network")
 }
 
 /// Where upstream's kubelet serves its API.
 const KUBELET_PORT: u16 = 10250;
+
+/// Asked at the start, while nothing has been done yet that would be in vain.
+pub fn port_is_free(config: &Server) -> Result<()> {
+    let address = (std::net::Ipv4Addr::UNSPECIFIED, KUBELET_PORT);
+    std::net::TcpListener::bind(address).map(drop).with_context(|| {
+        format!(
+            "cannot listen on port {KUBELET_PORT} for the node {}'s own API\nhint: another kubelet runs on this host; stop it, or start this one in a network namespace of its own (ip netns)",
+            config.node_name
+        )
+    })
+}
 
 pub fn start_kubelet(
     api: &ApiServer,
@@ -93,14 +148,15 @@ pub fn start_kubelet(
     Ok(())
 }
 
-/// Waits until the node has been given its pod addresses, and sets the pod network up with them. Answers the
-/// addresses at which pods see the host.
+/// Waits until the node has been given its pod addresses, and sets the pod network up with them; from then on it
+/// follows the other nodes. Answers the addresses at which pods see the host.
 pub async fn connect_pods(
     api: &ApiServer,
     config: &Server,
-    network: &Network,
+    network: Option<&Network>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<IpAddr>> {
+    let Some(network) = network.cloned() else { return Ok(vec![config.node_ip]) };
     let key = Key::cluster(&config.node_name);
     let nodes = watch_node(api, config, shutdown);
     let ranges = |node: Option<&Node>| -> Vec<kernel::net::Cidr> {
@@ -110,13 +166,15 @@ pub async fn connect_pods(
     };
     nodes.wait_for(&key, FOREVER, |node| !ranges(node).is_empty()).await;
     let ranges = ranges(nodes.get(&key).as_deref());
-    let network = network.clone();
-    tokio::task::spawn_blocking(move || {
-        network.set_pod_cidrs(&ranges)?;
-        anyhow::Ok(network.gateways())
-    })
-    .await?
-    .context("cannot set up the pod network")
+    let setting = network.clone();
+    let gateways = tokio::task::spawn_blocking(move || {
+        setting.set_pod_cidrs(&ranges)?;
+        anyhow::Ok(setting.gateways())
+    });
+    let gateways = gateways.await?.context("cannot set up the pod network")?;
+    let client = identity::client(api, identity::kubelet(&config.node_name), "r8s-routes");
+    tokio::spawn(podnet::nodes::run(network, config.node_name.clone(), client, shutdown.clone()));
+    Ok(gateways)
 }
 
 /// Waits until the node says that it is ready.

@@ -8,8 +8,8 @@ use testkit::{Cluster, Options, root_or_skip, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// A cluster with the example's image; `None` (with a word) where it cannot run.
-pub fn cluster(test: &str) -> Option<Cluster> {
+/// A cluster started with these flags; `None` (with a word) where it cannot run.
+pub fn bare(test: &str, flags: &[&str]) -> Option<Cluster> {
     if !root_or_skip(test) {
         return None;
     }
@@ -17,14 +17,25 @@ pub fn cluster(test: &str) -> Option<Cluster> {
         println!("skipped: {test} needs busybox-static");
         return None;
     }
-    let cluster = Cluster::start(crate::BINARY, Options::default()).expect("the cluster starts");
+    let flags = flags.iter().map(ToString::to_string).collect();
+    Some(Cluster::start(crate::BINARY, Options { flags }).expect("the cluster starts"))
+}
+
+/// A cluster with the example's image.
+pub fn cluster(test: &str) -> Option<Cluster> {
+    let cluster = bare(test, &[])?;
+    image(&cluster);
+    Some(cluster)
+}
+
+/// Makes the example's image.
+pub fn image(cluster: &Cluster) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/web/image");
     let root = cluster.root().display().to_string();
     let mut command = cluster.host().command(&script.display().to_string());
     let output =
         command.args(["--root", &root]).env("R8S", crate::BINARY).output().expect("examples/web/image runs");
     assert!(output.status.success(), "examples/web/image: {}", String::from_utf8_lossy(&output.stderr));
-    Some(cluster)
 }
 
 /// Applies the example and waits until all of it is available.

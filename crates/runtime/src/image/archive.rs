@@ -46,12 +46,8 @@ pub fn import(
     let imported = match source.document::<Document>("index.json") {
         Ok(index) => from_layout(store, &source, &index, name)?,
         Err(_) => {
-            let saved: Vec<SavedImage> = source.document("manifest.json").map_err(|_| {
-                ImageError::Invalid(format!(
-                    "{} is neither a docker nor an OCI image archive",
-                    path.display()
-                ))
-            })?;
+            let saved: Vec<SavedImage> =
+                source.document("manifest.json").map_err(|_| not_an_archive(path))?;
             saved.iter().map(|image| from_saved(store, &source, image, name)).collect::<Result<_, _>>()?
         }
     };
@@ -59,6 +55,10 @@ pub fn import(
         return Err(ImageError::Invalid(format!("{} has no image for this machine", path.display())));
     }
     Ok(imported)
+}
+
+fn not_an_archive(path: &Path) -> ImageError {
+    ImageError::Invalid(format!("{} is neither a docker nor an OCI image archive", path.display()))
 }
 
 fn from_saved(
@@ -226,7 +226,12 @@ impl Source {
         let mut links = Vec::new();
         if let Source::Archive { files, .. } = &mut source {
             for entry in archive.entries_with_seek().map_err(failed)? {
-                let entry = entry.map_err(failed)?;
+                let entry = entry.map_err(|error| match files.is_empty() {
+                    true => not_an_archive(path),
+                    false => {
+                        ImageError::Invalid(format!("{} is cut short or damaged: {error}", path.display()))
+                    }
+                })?;
                 let name = clean_name(&entry.path().map_err(failed)?);
                 match entry.link_name().map_err(failed)? {
                     // Older docker links equal layers to each other.

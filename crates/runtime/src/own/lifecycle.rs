@@ -251,8 +251,23 @@ impl Inner {
         for sandbox in adopted {
             self.adopt_sandbox(&sandbox).await;
         }
+        self.end_stray_shims().await;
         if let Err(error) = self.images.start_collecting() {
             tracing::warn!(error = %error, "removing unused layers");
+        }
+    }
+
+    /// Ends shims of this runtime that no sandbox knows: a crash came between their start and the first note of them,
+    /// or somebody took our files away.
+    async fn end_stray_shims(&self) {
+        let run = self.config.run.join("sandboxes");
+        let strays = tokio::task::spawn_blocking(move || shim::running_in(&run)).await.unwrap_or_default();
+        for (pid, id) in strays {
+            let known = lock(&self.sandboxes).get(&id).is_some_and(|s| s.state().ready);
+            if !known {
+                tracing::warn!(sandbox = id, "ending a pod shim that no sandbox knows");
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
         }
     }
 

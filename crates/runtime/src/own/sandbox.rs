@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use prost::Message;
+
 use super::lifecycle::{Inner, new_id, warn_on_error};
 use super::mounts;
 use super::state::{self, Sandbox, SandboxState, lock};
@@ -217,6 +219,12 @@ impl Inner {
         ShimClient::new(&run).quit().await;
         for name in ["netns", "shm"] {
             warn_on_error(mounts::unmount(&run.join(name)), "unmount");
+        }
+        let config = std::fs::read(dir.join("config.pb")).ok();
+        if let Some(config) = config.and_then(|bytes| v1::PodSandboxConfig::decode(bytes.as_slice()).ok()) {
+            let parent = config.linux.as_ref().map_or("", |linux| linux.cgroup_parent.as_str());
+            let cgroup = self.hierarchy.cgroup(state::cgroup_parent(parent)).child(id);
+            warn_on_error(super::container::remove_cgroup(&cgroup).await, "remove a sandbox's cgroup");
         }
         for dir in [run.as_path(), dir] {
             warn_on_error(remove_dir(dir).await, "remove an unfinished sandbox");

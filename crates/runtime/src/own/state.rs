@@ -149,8 +149,7 @@ impl Sandbox {
     }
 
     pub fn cgroup_parent(&self) -> &str {
-        let parent = self.config.linux.as_ref().map_or("", |linux| linux.cgroup_parent.as_str());
-        if parent.is_empty() { "/r8s" } else { parent }
+        cgroup_parent(self.config.linux.as_ref().map_or("", |linux| linux.cgroup_parent.as_str()))
     }
 }
 
@@ -181,6 +180,11 @@ impl Container {
     pub fn rootfs(&self) -> PathBuf {
         self.run.join("rootfs")
     }
+}
+
+/// The cgroup of those who name none.
+pub fn cgroup_parent(named: &str) -> &str {
+    if named.is_empty() { "/r8s" } else { named }
 }
 
 /// Reads `config.pb` and `state.json` of one directory. `None`: unfinished or damaged, to be removed.

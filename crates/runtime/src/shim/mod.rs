@@ -4,4 +4,4 @@ mod client;
 mod start;
 
 pub use client::{Exit, ShimClient, ShimError, Told, Watch, connect_to};
-pub use start::{Namespaces, StartError, install, start};
+pub use start::{Namespaces, StartError, install, running_in, start};

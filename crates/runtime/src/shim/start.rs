@@ -100,3 +100,17 @@ pub async fn start(
         _ => Err(StartError::Failed(said.trim().trim_start_matches("error ").to_owned())),
     }
 }
+
+/// The shims (and their pause processes) of sandboxes below `sandboxes`, wherever they come from: process and sandbox.
+pub fn running_in(sandboxes: &Path) -> Vec<(rustix::process::Pid, String)> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let found = numbers.filter_map(|number| {
+        let arguments = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let argument = arguments.split(|byte| *byte == 0).nth(1)?;
+        let dir = Path::new(std::str::from_utf8(argument).ok()?.strip_prefix("dir=")?);
+        let id = dir.strip_prefix(sandboxes).ok()?.to_str()?;
+        Some((rustix::process::Pid::from_raw(number)?, id.to_owned()))
+    });
+    found.collect()
+}

@@ -1,5 +1,6 @@
 //! `pods/log`, `exec`, `attach` and `portforward`: the kubelet of the pod's node answers.
 
+use http_body_util::BodyExt;
 use machinery::field::{Error, Path};
 use machinery::{Get, GroupKind, GroupResource, Status, Value, meta};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -109,11 +110,34 @@ pub async fn log(call: &mut Call) -> Result<Answer, Status> {
         upgrade: None,
     };
     let mut answer = forward(&call.core.config, &target, out).await?;
-    if answer.status().is_success() {
-        let text = http::HeaderValue::from_static("text/plain");
-        answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    if !answer.status().is_success() {
+        return Err(refusal(answer, call.name()).await);
     }
+    let text = http::HeaderValue::from_static("text/plain");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
     Ok(answer)
+}
+
+/// Longer words of a kubelet are cut, as upstream does.
+const LONGEST_REFUSAL: usize = 10_000;
+
+/// What a kubelet says instead of logs, as a status (upstream: GenericHttpResponseChecker).
+async fn refusal(answer: Answer, pod: &str) -> Status {
+    let code = answer.status().as_u16();
+    let body = http_body_util::Limited::new(answer.into_body(), LONGEST_REFUSAL).collect().await;
+    let body = body.map(|whole| whole.to_bytes()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    match code {
+        400 => Status::bad_request(text),
+        // upstream's words, with the blank where its verb would be
+        404 => Status::new(
+            404,
+            "NotFound",
+            format!("the server could not find the requested resource ( pods/log {pod})"),
+        ),
+        500 => Status::internal(text),
+        _ => Status::new(code, "", text),
+    }
 }
 
 fn check_log(call: &Call) -> Result<(), Status> {
