@@ -15,6 +15,7 @@ mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage;
+mod job;
 mod manager;
 mod namespace;
 mod nodeipam;

@@ -32,6 +32,7 @@ pub const TABLE: &[Controller] = &[
     crate::nodelifecycle::CONTROLLER,
     crate::tainteviction::CONTROLLER,
     crate::podgc::CONTROLLER,
+    crate::job::CONTROLLER,
     crate::quota::CONTROLLER,
     crate::disruption::CONTROLLER,
     crate::volumes::BINDER,

@@ -6,3 +6,4 @@ mod decide;
 mod tests;
 
 pub(crate) use act::CONTROLLER;
+pub(crate) use decide::less_missed;

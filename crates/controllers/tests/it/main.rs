@@ -5,6 +5,7 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod quota;
