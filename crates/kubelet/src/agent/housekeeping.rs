@@ -23,6 +23,9 @@ const PRESSURE_LASTS: Duration = Duration::from_secs(300);
 /// Between looks at images.
 const IMAGE_GC_EVERY: Duration = Duration::from_secs(300);
 
+/// An image stays at least this long after it was first seen without a user: one that was just imported will get one.
+const IMAGE_MIN_AGE: Duration = Duration::from_secs(120);
+
 #[derive(Default)]
 pub(super) struct Housekeeping {
     seen: HashMap<&'static str, Instant>,
@@ -148,7 +151,9 @@ impl Housekeeping {
             return;
         }
         let mut to_free = d.capacity / 100 * i64::from(100 - low) - d.available;
-        let mut oldest: Vec<(&String, &Instant)> = self.unused.iter().collect();
+        let old_enough = |since: &Instant| now.duration_since(*since) >= IMAGE_MIN_AGE;
+        let mut oldest: Vec<(&String, &Instant)> =
+            self.unused.iter().filter(|(_, since)| old_enough(since)).collect();
         oldest.sort_by_key(|(_, since)| **since);
         let ids: Vec<String> = oldest.into_iter().map(|(id, _)| id.clone()).collect();
         for id in ids {
