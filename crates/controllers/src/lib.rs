@@ -28,6 +28,7 @@ mod serviceaccount;
 mod statefulset;
 mod table;
 mod tainteviction;
+mod ttlafterfinished;
 mod volumes;
 
 pub use manager::{Config, Error, run};

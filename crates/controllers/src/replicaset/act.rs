@@ -9,13 +9,14 @@ use client::{Change, Key, Outcome, Queue, Store, Subscription, run_workers};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use super::decide::{Plan, View, decide, next_available, status};
+use super::set::Set;
 use crate::common::{
     BY_CONTROLLER, Context, controller_of, controller_ref, matches, message, orphans, pod_controller,
     pod_from_template, seen,
@@ -27,7 +28,15 @@ pub(crate) const CONTROLLER: Controller = Controller {
     service_account: "replicaset-controller",
     component: "replicaset-controller",
     on_by_default: true,
-    start: |context| run(context).boxed(),
+    start: |context| run::<ReplicaSet>(context).boxed(),
+};
+
+pub(crate) const REPLICATION_CONTROLLER: Controller = Controller {
+    name: "replicationcontroller-controller",
+    service_account: "replication-controller",
+    component: "replication-controller",
+    on_by_default: true,
+    start: |context| run::<ReplicationController>(context).boxed(),
 };
 
 /// The index of ReplicaSets by their controller's uid.
@@ -35,19 +44,18 @@ const BY_OWNER: &str = "owner";
 
 const BOUND: Duration = Duration::from_secs(60);
 
-#[derive(Clone)]
-struct Worker {
+struct Worker<S: Set> {
     context: Context,
-    sets: Store<ReplicaSet>,
+    sets: Store<S>,
     pods: Store<Pod>,
 }
 
-async fn run(context: Context) {
-    let worker = Worker { sets: context.informers.of(), pods: context.informers.of(), context };
+async fn run<S: Set>(context: Context) {
+    let worker = Worker::<S> { sets: context.informers.of(), pods: context.informers.of(), context };
     worker.pods.add_index(BY_CONTROLLER, pod_controller);
     worker
         .sets
-        .add_index(BY_OWNER, |set| controller_of(&set.metadata).map(|o| o.uid.clone()).into_iter().collect());
+        .add_index(BY_OWNER, |set| controller_of(set.meta()).map(|o| o.uid.clone()).into_iter().collect());
     worker.sets.synced().await;
     worker.pods.synced().await;
     let queue = Queue::new();
@@ -56,7 +64,7 @@ async fn run(context: Context) {
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;
 }
 
-impl Worker {
+impl<S: Set> Worker<S> {
     fn subscribe(&self, queue: &Queue) -> [Subscription; 2] {
         let sets_queue = queue.clone();
         let sets = self.sets.on_change(move |change| sets_queue.add(change.key.clone()));
@@ -66,13 +74,14 @@ impl Worker {
     }
 
     async fn reconcile(&self, key: Key) -> Result<Outcome, kube::Error> {
-        let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
+        let Some(object) = self.sets.get(&key) else { return Ok(Outcome::Done) };
+        let set = object.as_set();
         let namespace = key.namespace();
         let mut pods = self.pods.by_index(BY_CONTROLLER, &set.uid().unwrap_or_default());
         pods.extend(self.pods.by_index(BY_CONTROLLER, &orphans(namespace)));
         let related = self.related(&set);
         let plan = decide(&View { set: &set, pods: &pods, related: &related }, Timestamp::now());
-        let failure = self.apply(&set, namespace, plan).await;
+        let failure = self.apply(&object, &set, namespace, plan).await;
         if let Err(error) = &failure
             && namespace_terminating(error)
         {
@@ -82,11 +91,10 @@ impl Worker {
         let mut pods = self.pods.by_index(BY_CONTROLLER, &set.uid().unwrap_or_default());
         let failed = failure.as_ref().err().map(message);
         let now = Timestamp::now();
-        if let Some(status) = status(&set, &pods, failed.as_deref(), now) {
-            let mut set = (*set).clone();
-            set.status = Some(status);
-            let api: Api<ReplicaSet> = namespaced(&self.context.client, namespace);
-            let written = api.replace_status(key.name(), &PostParams::default(), &set).await;
+        if let Some(changed) = status(&set, &pods, failed.as_deref(), now).and_then(|s| object.with_status(s))
+        {
+            let api: Api<S> = namespaced(&self.context.client, namespace);
+            let written = api.replace_status(key.name(), &PostParams::default(), &changed).await;
             if let Some(set) = ignore_not_found(written)? {
                 seen(&self.sets, &set).await;
             }
@@ -106,18 +114,24 @@ impl Worker {
                 return self.pods.by_index(BY_CONTROLLER, set.metadata.uid.as_deref().unwrap_or_default());
             }
         };
-        let uids = siblings.iter().filter_map(|sibling| sibling.metadata.uid.clone());
+        let uids = siblings.iter().filter_map(|sibling| sibling.meta().uid.clone());
         uids.flat_map(|uid| self.pods.by_index(BY_CONTROLLER, &uid)).collect()
     }
 
     /// Everything in the plan as far as it goes; the first error.
-    async fn apply(&self, set: &ReplicaSet, namespace: &str, plan: Plan) -> Result<(), kube::Error> {
+    async fn apply(
+        &self,
+        object: &S,
+        set: &ReplicaSet,
+        namespace: &str,
+        plan: Plan,
+    ) -> Result<(), kube::Error> {
         let api: Api<Pod> = namespaced(&self.context.client, namespace);
         if !plan.adopt.is_empty() {
-            self.may_adopt(set, namespace).await?;
+            self.may_adopt(object, namespace).await?;
         }
         for pod in &plan.adopt {
-            let body = json!({"metadata": {"uid": pod.uid(), "ownerReferences": [controller_ref(set)]}});
+            let body = json!({"metadata": {"uid": pod.uid(), "ownerReferences": [controller_ref(object)]}});
             let adopted = client::write::strategic(&api, &pod.name_any(), Part::Main, &body).await;
             if let Some(pod) = ignore_not_found(adopted)? {
                 seen(&self.pods, &pod).await;
@@ -137,15 +151,19 @@ impl Worker {
                 Err(error) => return Err(error),
             }
         }
-        self.create(set, namespace, &api, plan.create).await?;
-        self.delete(set, &api, plan.delete).await
+        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        if let Some(template) = template {
+            let pod = pod_from_template(template, namespace, controller_ref(object));
+            self.create(object, &pod, &api, plan.create).await?;
+        }
+        self.delete(object, &api, plan.delete).await
     }
 
     /// Adopting must not race with our own deletion: asks the server, not the cache.
-    async fn may_adopt(&self, set: &ReplicaSet, namespace: &str) -> Result<(), kube::Error> {
-        let api: Api<ReplicaSet> = namespaced(&self.context.client, namespace);
+    async fn may_adopt(&self, set: &S, namespace: &str) -> Result<(), kube::Error> {
+        let api: Api<S> = namespaced(&self.context.client, namespace);
         let fresh = api.get(&set.name_any()).await?;
-        if fresh.metadata.uid == set.metadata.uid && fresh.metadata.deletion_timestamp.is_none() {
+        if fresh.meta().uid == set.meta().uid && fresh.meta().deletion_timestamp.is_none() {
             return Ok(());
         }
         let gone = format!("{} is being deleted or was replaced", set.name_any());
@@ -153,22 +171,14 @@ impl Worker {
     }
 
     /// Makes pods in batches of one, two, four, …, so that what always fails fails once.
-    async fn create(
-        &self,
-        set: &ReplicaSet,
-        namespace: &str,
-        api: &Api<Pod>,
-        count: usize,
-    ) -> Result<(), kube::Error> {
-        let Some(template) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else { return Ok(()) };
-        let pod = pod_from_template(template, namespace, controller_ref(set));
+    async fn create(&self, set: &S, pod: &Pod, api: &Api<Pod>, count: usize) -> Result<(), kube::Error> {
         let (mut left, mut batch) = (count, 1);
         let mut last: Option<Pod> = None;
         let mut failure = None;
         while left > 0 && failure.is_none() {
             batch = batch.min(left);
             let params = PostParams::default();
-            for created in join_all((0..batch).map(|_| api.create(&params, &pod))).await {
+            for created in join_all((0..batch).map(|_| api.create(&params, pod))).await {
                 match created {
                     Ok(pod) => {
                         let text = format!("Created pod: {}", pod.name_any());
@@ -193,7 +203,7 @@ impl Worker {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn delete(&self, set: &ReplicaSet, api: &Api<Pod>, pods: Vec<Arc<Pod>>) -> Result<(), kube::Error> {
+    async fn delete(&self, set: &S, api: &Api<Pod>, pods: Vec<Arc<Pod>>) -> Result<(), kube::Error> {
         let deletions = pods.iter().map(|pod| async move {
             let name = pod.name_any();
             let params = DeleteParams {
@@ -234,11 +244,11 @@ fn newer(a: Option<Pod>, b: Pod) -> Pod {
 }
 
 /// Adds the ReplicaSets that a pod's change concerns.
-fn pod_changed(change: &Change<'_, Pod>, sets: &Store<ReplicaSet>, queue: &Queue) {
+fn pod_changed<S: Set>(change: &Change<'_, Pod>, sets: &Store<S>, queue: &Queue) {
     let owner = |pod: &Pod| {
         let owner = controller_of(&pod.metadata)?;
-        let apps = owner.api_version.starts_with("apps/") && owner.kind == "ReplicaSet";
-        apps.then(|| Key::new(change.key.namespace(), &owner.name))
+        let ours = owner.api_version == S::api_version(&()) && owner.kind == S::kind(&());
+        ours.then(|| Key::new(change.key.namespace(), &owner.name))
     };
     for pod in [change.old, change.new].into_iter().flatten() {
         if let Some(key) = owner(pod) {
@@ -254,7 +264,7 @@ fn pod_changed(change: &Change<'_, Pod>, sets: &Store<ReplicaSet>, queue: &Queue
         return;
     }
     for set in sets.list_namespace(change.key.namespace()) {
-        if set.spec.as_ref().is_some_and(|spec| matches(&spec.selector, pod.metadata.labels.as_ref())) {
+        if set.covers(pod) {
             queue.add(Key::new(change.key.namespace(), &set.name_any()));
         }
     }

@@ -9,6 +9,7 @@ mod job;
 mod namespace;
 mod node;
 mod quota;
+mod replication;
 mod scheduling;
 mod service;
 mod statefulset;
