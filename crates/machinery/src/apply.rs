@@ -23,3 +23,30 @@ pub use set::{Element, Filter, Set};
 
 #[cfg(test)]
 mod tests;
+
+/// Merges a configuration into an object as server-side apply does, but nobody comes to own anything: what an admission
+/// policy's `applyConfiguration` asks for. Atomic lists and objects can't be touched.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>
+///
+/// # Errors
+/// Upstream's words, without the object.
+pub fn merge_unowned(
+    schema: &crate::schema::Schema,
+    live: &serde_json::Value,
+    configuration: &serde_json::Value,
+) -> Result<serde_json::Value, String> {
+    let node = node::Node::of(schema);
+    let wrong = walk::validate(node, configuration, false);
+    if !wrong.is_empty() {
+        return Err(format!("failed to convert patch object to typed object: {}", walk::show(&wrong)));
+    }
+    let mut atomics = Vec::new();
+    merge::atomics(node, configuration, "", &mut atomics);
+    if !atomics.is_empty() {
+        let places = atomics.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {places}"
+        ));
+    }
+    merge::merge(node, live, configuration).map_err(|e| format!("failed to merge patch: {}", walk::show(&e)))
+}

@@ -111,9 +111,29 @@ pub fn embedded(
     object: &Value,
     metadata: &dyn Fn(&Value, &Path) -> ErrorList,
 ) -> ErrorList {
+    embedded_below(open_api, object, &Path::root(), metadata)
+}
+
+/// The same for a value that stands at a path.
+pub fn embedded_below(
+    open_api: &Value,
+    value: &Value,
+    path: &Path,
+    metadata: &dyn Fn(&Value, &Path) -> ErrorList,
+) -> ErrorList {
     let mut out = ErrorList::new();
-    embedded_at(open_api, object, &Path::root(), metadata, &mut out);
+    embedded_at(open_api, value, path, metadata, &mut out);
     out
+}
+
+/// Is it a format that values of the type ("" and `string`, `integer`, `number`) are checked by?
+pub fn is_known_format(kind: &str, format: &str) -> bool {
+    match kind {
+        "" | "string" => formats::check(format, "").is_some(),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    }
 }
 
 fn embedded_at(

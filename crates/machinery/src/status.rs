@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::field;
 use crate::gvk::{GroupKind, GroupResource};
+use crate::value::Get;
 
 /// A `v1` Status of kind Failure.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +144,55 @@ impl Status {
         let mut status = Self::new(429, "TooManyRequests", message);
         status.details = Some(Details { retry_after_seconds, ..Details::default() });
         status
+    }
+
+    /// From a Status that somebody else (a webhook) gave; a reason that the API does not know is dropped.
+    pub fn from_value(value: &Value) -> Self {
+        const REASONS: [&str; 19] = [
+            "AlreadyExists",
+            "BadRequest",
+            "Conflict",
+            "Expired",
+            "Forbidden",
+            "Gone",
+            "InternalError",
+            "Invalid",
+            "MethodNotAllowed",
+            "NotAcceptable",
+            "NotFound",
+            "RequestEntityTooLarge",
+            "ServerTimeout",
+            "ServiceUnavailable",
+            "StoreReadError",
+            "Timeout",
+            "TooManyRequests",
+            "Unauthorized",
+            "UnsupportedMediaType",
+        ];
+        let code = value.int("code").and_then(|c| u16::try_from(c).ok()).unwrap_or(500);
+        let reason = REASONS.into_iter().find(|r| *r == value.text("reason")).unwrap_or("");
+        let mut out = Self::new(code, reason, value.text("message"));
+        let details = value.at("details");
+        out.details = details.is_object().then(|| Details {
+            name: details.text("name").to_owned(),
+            group: details.text("group").to_owned(),
+            kind: details.text("kind").to_owned(),
+            uid: details.text("uid").to_owned(),
+            causes: details
+                .list("causes")
+                .iter()
+                .map(|c| Cause {
+                    reason: c.text("reason").to_owned(),
+                    message: c.text("message").to_owned(),
+                    field: c.text("field").to_owned(),
+                })
+                .collect(),
+            retry_after_seconds: details
+                .int("retryAfterSeconds")
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0),
+        });
+        out
     }
 
     /// The JSON body, `kind: Status, apiVersion: v1`.

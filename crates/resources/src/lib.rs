@@ -21,8 +21,8 @@ mod registry;
 mod signer;
 mod strategy;
 
-mod admissionregistration;
-mod apiextensions;
+pub mod admissionregistration;
+pub mod apiextensions;
 mod apiregistration;
 mod apps;
 mod autoscaling;

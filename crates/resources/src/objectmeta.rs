@@ -274,3 +274,8 @@ pub(crate) fn generation_by_spec(new: &mut Value, old: &Value) {
         next_generation(new, old);
     }
 }
+
+/// Labels of an object.
+pub fn labels(labels: &Value, at: &Path, errors: &mut ErrorList) {
+    crate::check::labels(labels, at, errors);
+}

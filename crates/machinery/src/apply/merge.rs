@@ -140,3 +140,28 @@ fn merge_list(of: &ListNode, left: &[Value], right: &[Value]) -> Result<Vec<Valu
     }
     Ok(out)
 }
+
+/// Places in a configuration that would replace an atomic list or object as a whole, as paths.
+pub(super) fn atomics(node: Node, value: &Value, path: &str, out: &mut Vec<String>) {
+    match (node.kind(Some(value)), value) {
+        (Some(Kind::Map(of)), Value::Object(map)) => {
+            if of.atomic {
+                out.push(path.to_owned());
+            }
+            for (key, value) in map {
+                if let Some(below) = of.field(key) {
+                    atomics(below, value, &format!("{path}.{key}"), out);
+                }
+            }
+        }
+        (Some(Kind::List(of)), Value::Array(items)) => {
+            if of.atomic {
+                out.push(path.to_owned());
+            }
+            for (i, item) in items.iter().enumerate() {
+                atomics(of.item, item, &format!("{path}[{i}]"), out);
+            }
+        }
+        _ => {}
+    }
+}

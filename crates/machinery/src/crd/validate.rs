@@ -68,6 +68,11 @@ impl Validator {
         found(self.root.validate("", object, old), &Path::root())
     }
 
+    /// Checks any value of the schema, which stands at a path.
+    pub fn value(&self, value: &Value, at: &Path) -> ErrorList {
+        found(self.root.validate("", value, None), at)
+    }
+
     /// Checks `status` alone, as an update of the status subresource does.
     pub fn status(&self, object: &Value, old: Option<&Value>) -> ErrorList {
         let (Some(schema), Some(status)) = (self.root.properties.get("status"), object.get("status")) else {

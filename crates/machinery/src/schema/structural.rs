@@ -28,7 +28,8 @@ pub fn parse(open_api: &Value) -> Schema {
     schema
 }
 
-fn node(from: &Value) -> Schema {
+/// The schema of a part: as it stands, without the fields of whole objects.
+pub fn node(from: &Value) -> Schema {
     let preserve = from.flag("x-kubernetes-preserve-unknown-fields") == Some(true);
     let shape = if from.flag("x-kubernetes-int-or-string") == Some(true) {
         Shape::Any

@@ -6,8 +6,14 @@ use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
+use super::expressions::{Compiler, Use};
 use crate::check::{self, Errors};
 use crate::names;
+
+/// Expressions that were accepted before may use what only stored ones may.
+pub(super) fn version(stored: bool) -> cel::Version {
+    if stored { cel::Version::CURRENT } else { cel::Version::COMPATIBLE }
+}
 
 pub(super) const FAILURE: [&str; 2] = ["Fail", "Ignore"];
 pub(super) const MATCH: [&str; 2] = ["Equivalent", "Exact"];
@@ -140,7 +146,14 @@ pub(super) fn mutating_operations(resources: &Value, at: &Path, errors: &mut Err
     }
 }
 
-pub(super) fn conditions(conditions: &[Value], at: &Path, errors: &mut ErrorList) {
+/// `params`: conditions may use them. `stored`: is it an expression that the old object has?
+pub(super) fn conditions(
+    conditions: &[Value],
+    params: bool,
+    stored: &dyn Fn(&str) -> bool,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     const MAX: usize = 64;
     if conditions.len() > MAX {
         errors.too_many(at, conditions.len(), MAX);
@@ -148,8 +161,16 @@ pub(super) fn conditions(conditions: &[Value], at: &Path, errors: &mut ErrorList
     let mut seen = BTreeSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let at = at.index(i);
-        if condition.text("expression").trim().is_empty() {
-            errors.required(&at.child("expression"), "");
+        match condition.text("expression").trim() {
+            "" => errors.required(&at.child("expression"), ""),
+            source => {
+                let compiler = Compiler::new(params);
+                let found =
+                    compiler.compile(source, &[cel::Type::Bool], Use::Condition, version(stored(source)));
+                if let Err(why) = found {
+                    errors.invalid(&at.child("expression"), source, why);
+                }
+            }
         }
         let name = condition.text("name");
         if name.is_empty() {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use cel::Type;
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
+use super::expressions::{Compiler, Use, json_patch_type, object_type};
 use super::matching::{self, FAILURE, REINVOCATION};
 use crate::check::{self, Errors, same};
 use crate::columns::{CREATED, NAME, age, name};
@@ -28,14 +30,14 @@ pub(crate) static VALIDATING: Strategy = Strategy {
             generation_by_spec(new, old);
         }
     },
-    validate: |obj, _| validating(obj, false),
+    validate: |obj, _| validating(obj, &Value::Null),
     validate_update: |new, old, context| {
-        if context.subresource == "status" { status(new) } else { validating(new, same_conditions(new, old)) }
+        if context.subresource == "status" { status(new) } else { validating(new, old) }
     },
     columns: Some(Columns {
         definitions: VALIDATING_DEFINITIONS,
         cells: |obj, now| cells(obj, "validations", now),
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
+        conditions: no_conditions,
     }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     ..BASE
@@ -45,8 +47,8 @@ pub(crate) static MUTATING: Strategy = Strategy {
     kind: "MutatingAdmissionPolicy",
     prepare_create: |obj, _| obj.child("metadata").set("generation", 1),
     prepare_update: |new, old, _| generation_by_spec(new, old),
-    validate: |obj, _| mutating(obj, false),
-    validate_update: |new, old, _| mutating(new, same_conditions(new, old)),
+    validate: |obj, _| mutating(obj, &Value::Null),
+    validate_update: |new, old, _| mutating(new, old),
     columns: Some(Columns {
         definitions: MUTATING_DEFINITIONS,
         cells: |obj, now| cells(obj, "mutations", now),
@@ -118,11 +120,45 @@ fn default(obj: &mut Value, _: &Context) {
 }
 
 fn same_conditions(new: &Value, old: &Value) -> bool {
-    ["paramKind", "matchConditions"].iter().all(|f| same(new.at("spec").at(f), old.at("spec").at(f)))
+    !old.is_null()
+        && ["paramKind", "matchConditions"].iter().all(|f| same(new.at("spec").at(f), old.at("spec").at(f)))
+}
+
+/// Expressions of a policy, and of its old form (null: it is new).
+struct Expressions<'a> {
+    compiler: Compiler,
+    old: &'a Value,
+}
+
+impl Expressions<'_> {
+    /// Does a list of the old spec have the expression in this field?
+    fn is_stored(&self, list: &str, field: &[&str], source: &str) -> bool {
+        let items = self.old.at("spec").list(list).iter();
+        items.map(|item| field.iter().fold(item, |at, name| at.at(name))).any(|found| found == source)
+    }
+
+    fn check(
+        &self,
+        source: &str,
+        wanted: &[Type],
+        use_: Use,
+        stored: bool,
+        at: &Path,
+        errors: &mut ErrorList,
+    ) {
+        if let Err(why) = self.compiler.compile(source, wanted, use_, matching::version(stored)) {
+            errors.invalid(at, source, why);
+        }
+    }
 }
 
 /// What both have, up to the conditions and variables.
-fn common(obj: &Value, kinds: impl Fn(&mut ErrorList), old_conditions: bool) -> ErrorList {
+fn common<'a>(
+    obj: &Value,
+    old: &'a Value,
+    composes: bool,
+    kinds: impl Fn(&mut ErrorList),
+) -> (ErrorList, Expressions<'a>) {
     let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     match spec.at("failurePolicy").as_str() {
@@ -142,16 +178,21 @@ fn common(obj: &Value, kinds: impl Fn(&mut ErrorList), old_conditions: bool) -> 
         }
         kinds(&mut errors);
     }
-    if !old_conditions {
-        matching::conditions(spec.list("matchConditions"), &at.child("matchConditions"), &mut errors);
+    let params = spec.has("paramKind");
+    let compiler = if composes { Compiler::with_variables(params) } else { Compiler::new(params) };
+    let mut expressions = Expressions { compiler, old };
+    if !same_conditions(obj, old) {
+        let stored = |source: &str| expressions.is_stored("matchConditions", &["expression"], source);
+        let conditions = spec.list("matchConditions");
+        matching::conditions(conditions, params, &stored, &at.child("matchConditions"), &mut errors);
     }
     for (i, each) in spec.list("variables").iter().enumerate() {
-        variable(each, &at.child("variables").index(i), &mut errors);
+        variable(each, &mut expressions, &at.child("variables").index(i), &mut errors);
     }
-    errors
+    (errors, expressions)
 }
 
-fn variable(variable: &Value, at: &Path, errors: &mut ErrorList) {
+fn variable(variable: &Value, expressions: &mut Expressions, at: &Path, errors: &mut ErrorList) {
     match variable.text("name") {
         name if name.trim().is_empty() => errors.required(&at.child("name"), "name is not specified"),
         name if !is_identifier(name) => {
@@ -159,8 +200,14 @@ fn variable(variable: &Value, at: &Path, errors: &mut ErrorList) {
         }
         _ => {}
     }
-    if variable.text("expression").trim().is_empty() {
-        errors.required(&at.child("expression"), "expression is not specified");
+    let source = variable.text("expression");
+    if source.trim().is_empty() {
+        return errors.required(&at.child("expression"), "expression is not specified");
+    }
+    let stored = expressions.is_stored("validations", &["expression"], source);
+    let found = expressions.compiler.variable(variable.text("name"), source, matching::version(stored));
+    if let Err(why) = found {
+        errors.invalid(&at.child("expression"), source, why);
     }
 }
 
@@ -225,9 +272,10 @@ fn param_kind(kind: &Value, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn validating(obj: &Value, old_conditions: bool) -> ErrorList {
+fn validating(obj: &Value, old: &Value) -> ErrorList {
     const ANNOTATIONS_MAX: usize = 20;
-    let mut errors = common(obj, |_| {}, old_conditions);
+    let composes = !obj.at("spec").list("variables").is_empty();
+    let (mut errors, expressions) = common(obj, old, composes, |_| {});
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     let (rules, notes) = (spec.list("validations"), spec.list("auditAnnotations"));
     if rules.is_empty() && notes.is_empty() {
@@ -238,7 +286,7 @@ fn validating(obj: &Value, old_conditions: bool) -> ErrorList {
         return errors;
     }
     for (i, each) in rules.iter().enumerate() {
-        validation(each, &at.child("validations").index(i), &mut errors);
+        validation(each, &expressions, &at.child("validations").index(i), &mut errors);
     }
     let at = at.child("auditAnnotations");
     if notes.len() > ANNOTATIONS_MAX {
@@ -248,7 +296,7 @@ fn validating(obj: &Value, old_conditions: bool) -> ErrorList {
     let mut seen = BTreeSet::new();
     for (i, note) in notes.iter().enumerate() {
         let at = at.index(i);
-        audit_annotation(obj, note, &at, &mut errors);
+        audit_annotation(obj, note, &expressions, &at, &mut errors);
         if !seen.insert(note.text("key")) {
             errors.duplicate(&at.child("key"), note.text("key"));
         }
@@ -256,18 +304,26 @@ fn validating(obj: &Value, old_conditions: bool) -> ErrorList {
     errors
 }
 
-fn validation(rule: &Value, at: &Path, errors: &mut ErrorList) {
-    if rule.text("expression").trim().is_empty() {
+fn validation(rule: &Value, expressions: &Expressions, at: &Path, errors: &mut ErrorList) {
+    let source = rule.text("expression");
+    if source.trim().is_empty() {
         errors.required(&at.child("expression"), "expression is not specified");
+    } else {
+        let stored = expressions.is_stored("validations", &["expression"], source);
+        expressions.check(source, &[Type::Bool], Use::Condition, stored, &at.child("expression"), errors);
     }
-    let blank = |field: &str| !rule.text(field).is_empty() && rule.text(field).trim().is_empty();
-    for field in ["messageExpression", "message"] {
-        if blank(field) {
-            errors.invalid(&at.child(field), rule.text(field), "must be non-empty if specified");
-        }
+    let source = rule.text("messageExpression");
+    let own = at.child("messageExpression");
+    if !source.is_empty() && source.trim().is_empty() {
+        errors.invalid(&own, source, "must be non-empty if specified");
+    } else if !source.is_empty() {
+        let stored = expressions.is_stored("validations", &["messageExpression"], source);
+        expressions.check(source, &[Type::String], Use::Message, stored, &own, errors);
     }
     let message = rule.text("message");
-    if message.trim().contains(['\n', '\r']) {
+    if !message.is_empty() && message.trim().is_empty() {
+        errors.invalid(&at.child("message"), message, "must be non-empty if specified");
+    } else if message.trim().contains(['\n', '\r']) {
         errors.invalid(&at.child("message"), message, "must not contain line breaks");
     }
     if let Some(reason) = rule.at("reason").as_str() {
@@ -275,7 +331,13 @@ fn validation(rule: &Value, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn audit_annotation(policy: &Value, note: &Value, at: &Path, errors: &mut ErrorList) {
+fn audit_annotation(
+    policy: &Value,
+    note: &Value,
+    expressions: &Expressions,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     const EXPRESSION_MAX: usize = 5 << 10;
     let (name, key) = (policy.at("metadata").text("name"), note.text("key"));
     if name.is_empty() {
@@ -290,6 +352,15 @@ fn audit_annotation(policy: &Value, note: &Value, at: &Path, errors: &mut ErrorL
     } else if expression.len() > EXPRESSION_MAX {
         let detail = format!("must not exceed {EXPRESSION_MAX} bytes in length");
         errors.required(&at.child("valueExpression"), detail);
+    } else {
+        let given = note.text("valueExpression");
+        let stored = expressions.is_stored("auditAnnotations", &["valueExpression"], given);
+        let wanted = [Type::String, Type::Null];
+        let found =
+            expressions.compiler.compile(expression, &wanted, Use::Condition, matching::version(stored));
+        if let Err(why) = found {
+            errors.invalid(&at.child("valueExpression"), given, why);
+        }
     }
 }
 
@@ -309,18 +380,18 @@ fn status(obj: &Value) -> ErrorList {
     errors
 }
 
-fn mutating(obj: &Value, old_conditions: bool) -> ErrorList {
+fn mutating(obj: &Value, old: &Value) -> ErrorList {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     let constraints_at = at.child("matchConstraints");
     let operations = |errors: &mut ErrorList| {
         matching::mutating_operations(spec.at("matchConstraints"), &constraints_at, errors);
     };
-    let mut errors = common(obj, operations, old_conditions);
+    let (mut errors, expressions) = common(obj, old, true, operations);
     if spec.list("mutations").is_empty() {
         errors.required(&at.child("mutations"), "mutations must contain at least one item");
     }
     for (i, each) in spec.list("mutations").iter().enumerate() {
-        mutation(each, &at.child("mutations").index(i), &mut errors);
+        mutation(each, &expressions, &at.child("mutations").index(i), &mut errors);
     }
     match spec.text("reinvocationPolicy") {
         "" => errors.required(&at.child("reinvocationPolicy"), ""),
@@ -329,7 +400,7 @@ fn mutating(obj: &Value, old_conditions: bool) -> ErrorList {
     errors
 }
 
-fn mutation(mutation: &Value, at: &Path, errors: &mut ErrorList) {
+fn mutation(mutation: &Value, expressions: &Expressions, at: &Path, errors: &mut ErrorList) {
     let kind = mutation.text("patchType");
     let (own, other) = match kind {
         "" => return errors.required(&at.child("patchType"), ""),
@@ -342,8 +413,17 @@ fn mutation(mutation: &Value, at: &Path, errors: &mut ErrorList) {
     };
     if !mutation.has(own) {
         errors.required(&at.child(own), format!("must be specified when patchType is {kind}"));
-    } else if mutation.at(own).text("expression").trim().is_empty() {
-        errors.required(&at.child(own).child("expression"), "");
+    } else {
+        let at = at.child(own).child("expression");
+        match mutation.at(own).text("expression").trim() {
+            "" => errors.required(&at, ""),
+            source => {
+                let wanted = if own == "jsonPatch" { json_patch_type() } else { object_type() };
+                let given = mutation.at(own).text("expression");
+                let stored = expressions.is_stored("mutations", &[own, "expression"], given);
+                expressions.check(source, &[wanted], Use::Patch, stored, &at, errors);
+            }
+        }
     }
     if mutation.has(other) {
         let detail = format!("must not be specified when patchType is {kind}");

@@ -94,6 +94,8 @@ fn default(obj: &mut Value) {
 #[derive(Default)]
 struct Lax {
     conditions: bool,
+    /// Those of its match conditions.
+    expressions: BTreeSet<String>,
     side_effects: bool,
     reviews: bool,
     names: bool,
@@ -110,7 +112,9 @@ impl Lax {
                 check::label_selector(hook.at(field), &Path::new(field), &mut selector_errors);
             }
         }
+        let conditions = before.iter().flat_map(|h| h.list("matchConditions"));
         Lax {
+            expressions: conditions.map(|c| c.text("expression").to_owned()).collect(),
             conditions: now.len() == before.len()
                 && now
                     .iter()
@@ -170,7 +174,9 @@ fn hook(hook: &Value, lax: &Lax, at: &Path, errors: &mut ErrorList) {
     }
     client(hook.at("clientConfig"), &at.child("clientConfig"), errors);
     if !lax.conditions {
-        matching::conditions(hook.list("matchConditions"), &at.child("matchConditions"), errors);
+        let stored = |source: &str| lax.expressions.contains(source);
+        let conditions = hook.list("matchConditions");
+        matching::conditions(conditions, false, &stored, &at.child("matchConditions"), errors);
     }
 }
 
@@ -214,7 +220,7 @@ fn reviews(versions: &[Value], lax: &Lax, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn client(client: &Value, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn client(client: &Value, at: &Path, errors: &mut ErrorList) {
     match (client.at("url").as_str(), client.at("service")) {
         (Some(address), Value::Null) => url(address, &at.child("url"), errors),
         (None, to) if !to.is_null() => service(to, &at.child("service"), errors),

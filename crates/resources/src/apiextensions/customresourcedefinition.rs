@@ -1,12 +1,11 @@
-//! CustomResourceDefinitions: defaults, names, versions. Schemas are not validated yet.
-
-use std::collections::BTreeSet;
+//! CustomResourceDefinitions: the strategy.
 
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
-use crate::check::Errors;
+use super::lax::Asked;
+use super::{approval, schema, spec, version};
 use crate::objectmeta::{self, generation_by_spec, keep};
 use crate::pod::defaults::text;
 use crate::{Context, Strategy, names};
@@ -26,10 +25,17 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     validate: |obj, _| validate(obj),
     validate_update: |new, old, context| {
         let mut errors = objectmeta::validate_update(new, old);
-        if context.subresource != "status" {
-            errors.extend(validate(new));
+        let accepted = Path::new("status").child("acceptedNames");
+        if context.subresource == "status" {
+            spec::own_names(new.at("status").at("acceptedNames"), &accepted, &mut errors);
+        } else {
+            spec::check_update(new.at("spec"), old.at("spec"), &Asked::of(new, old), &mut errors);
+            rest(new, Some(old), &mut errors);
         }
         errors
+    },
+    warnings: |new, old, context| {
+        if context.subresource.is_empty() { unknown_formats(new, old) } else { Vec::new() }
     },
     unconditional_update: false,
     convert: |obj, from, to| {
@@ -37,7 +43,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
             from_v1beta1(obj);
         }
     },
-    resets: &[("", &[&["status"]]), ("status", &[&["metadata"], &["spec"]])],
+    resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE
 };
 
@@ -112,7 +118,7 @@ fn default(obj: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
     if context.subresource == "status" {
         keep(new, old, "spec");
-        return objectmeta::reset_for_status(new, old);
+        return;
     }
     keep(new, old, "status");
     generation_by_spec(new, old);
@@ -126,52 +132,45 @@ fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
 
 fn validate(obj: &Value) -> ErrorList {
     let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
-    let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    let (group, own_names) = (spec.text("group"), spec.at("names"));
+    let (spec, at) = (obj.at("spec"), Path::new("metadata").child("name"));
     let name = obj.at("metadata").text("name");
-    let wanted = format!("{}.{group}", own_names.text("plural"));
+    let wanted = format!("{}.{}", spec.at("names").text("plural"), spec.text("group"));
     if !name.is_empty() && name != wanted {
-        let at = Path::new("metadata").child("name");
-        errors.invalid(&at, name, "must be spec.names.plural+\".\"+spec.group");
+        let own = errors.iter().rposition(|e| e.field == at).map_or(0, |i| i + 1);
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        errors.insert(own, machinery::field::Error::invalid(&at, name, why));
     }
-    if group.is_empty() {
-        errors.required(&at.child("group"), "");
-    } else {
-        errors.each(&at.child("group"), group, names::dns1123_subdomain(group));
-        if group.split('.').count() < 2 {
-            errors.invalid(&at.child("group"), group, "should be a domain with at least one dot");
-        }
-    }
-    errors.one_of(&at.child("scope"), spec.text("scope"), &["Cluster", "Namespaced"]);
-    let mut seen = BTreeSet::new();
-    let mut stores = 0;
-    for (i, version) in spec.list("versions").iter().enumerate() {
-        let at = at.child("versions").index(i).child("name");
-        let name = version.text("name");
-        if version.flag("storage") == Some(true) {
-            stores += 1;
-        }
-        if !seen.insert(name) {
-            errors.duplicate(&at, name);
-        }
-        errors.each(&at, name, names::dns1035_label(name));
-    }
-    if stores != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.invalid(&at.child("versions"), spec.at("versions").clone(), detail);
-    }
-    for field in ["plural", "singular", "kind", "listKind"] {
-        let (name, at) = (own_names.text(field), at.child("names").child(field));
-        if name.is_empty() {
-            errors.required(&at, "");
-            continue;
-        }
-        let messages = names::dns1035_label(&name.to_lowercase());
-        if !messages.is_empty() {
-            let mixed = matches!(field, "kind" | "listKind");
-            let start = if mixed { "may have mixed case, but should otherwise match: " } else { "" };
-            errors.invalid(&at, name, format!("{start}{}", messages.join(",")));
-        }
-    }
+    spec::check(spec, &Asked::everything(), &mut errors);
+    rest(obj, None, &mut errors);
     errors
+}
+
+fn rest(new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    let accepted = Path::new("status").child("acceptedNames");
+    spec::own_names(new.at("status").at("acceptedNames"), &accepted, errors);
+    spec::stored_versions(new, errors);
+    approval::check(new, old, errors);
+    spec::preserves(new, old, errors);
+}
+
+/// Formats that nobody checks, unless they were there before.
+fn unknown_formats(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let of = |definition: &Value| {
+        let mut out: Vec<String> = Vec::new();
+        let spec = definition.at("spec");
+        // a schema that all versions share is looked at once
+        let all = if version::Common::of(spec).schema { 1 } else { usize::MAX };
+        for root in version::schemas(spec).take(all) {
+            schema::visit(root, &mut |s| {
+                let (format, kind) = (s.text("format"), s.text("type"));
+                if !format.is_empty() && !machinery::crd::is_known_format(kind, format) {
+                    out.push(format.to_owned());
+                }
+            });
+        }
+        out
+    };
+    let before = old.map(of).unwrap_or_default();
+    let fresh = of(new).into_iter().filter(|f| !before.contains(f));
+    fresh.map(|f| format!("unrecognized format {}", machinery::field::go_quote(&f))).collect()
 }
