@@ -41,13 +41,16 @@ async fn the_battery() {
     }
 }
 
-/// How many writes have been acknowledged.
-pub type Written = tokio::sync::watch::Receiver<usize>;
+/// How many writes have been acknowledged, and the revision up to which the watch has told of them.
+pub struct Written {
+    count: tokio::sync::watch::Receiver<usize>,
+    seen: tokio::sync::watch::Receiver<i64>,
+}
 
 /// Until this many more writes have been acknowledged.
 pub async fn more(written: &mut Written, count: usize) {
-    let wanted = *written.borrow() + count;
-    written.wait_for(|now| *now >= wanted).await.unwrap();
+    let wanted = *written.count.borrow() + count;
+    written.count.wait_for(|now| *now >= wanted).await.unwrap();
 }
 
 async fn survives(disturb: impl AsyncFnOnce(&mut Cluster, &mut Written)) {
@@ -65,7 +68,21 @@ pub async fn traffic_survives(store: Arc<dyn Store>, disturb: impl AsyncFnOnce(&
     let mut watch = store.watch(request).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let written = tokio::sync::watch::Sender::new(0);
-    let mut enough = written.subscribe();
+    let told = tokio::sync::watch::Sender::new(0);
+    let mut enough = Written { count: written.subscribe(), seen: told.subscribe() };
+    let watcher = tokio::spawn(async move {
+        let mut seen: Vec<(String, i64)> = Vec::new();
+        loop {
+            let WatchMessage::Events { revision, events } = watch.next().await.unwrap() else { continue };
+            assert!(seen.last().is_none_or(|(_, last)| *last < revision), "in order, once");
+            let key = String::from_utf8(events[0].kv.key.to_vec()).unwrap();
+            if key == "s/zz" {
+                return seen;
+            }
+            seen.push((key, revision));
+            told.send_replace(revision);
+        }
+    });
     let writer = tokio::spawn({
         let (store, stop) = (store.clone(), stop.clone());
         async move {
@@ -96,20 +113,8 @@ pub async fn traffic_survives(store: Arc<dyn Store>, disturb: impl AsyncFnOnce(&
     // It must be possible to write afterwards.
     put_surely(&*store, "s/zz", "end").await;
     eprintln!("{} acknowledged, {unknown} unknown", acknowledged.len());
-    let mut seen = Vec::new();
-    loop {
-        let next = tokio::time::timeout(Duration::from_secs(30), watch.next())
-            .await
-            .expect("the watch hangs")
-            .unwrap();
-        let WatchMessage::Events { revision, events } = next else { continue };
-        assert!(seen.last().is_none_or(|(_, last)| *last < revision), "in order, once");
-        let key = String::from_utf8(events[0].kv.key.to_vec()).unwrap();
-        if key == "s/zz" {
-            break;
-        }
-        seen.push((key, revision));
-    }
+    let seen =
+        tokio::time::timeout(Duration::from_secs(60), watcher).await.expect("the watch hangs").unwrap();
     let found = store.range(RangeRequest::new(KeyRange::prefix("s/0"))).await.unwrap();
     let there: std::collections::HashMap<_, _> =
         found.kvs.iter().map(|kv| (String::from_utf8(kv.key.to_vec()).unwrap(), kv.mod_revision)).collect();
@@ -174,9 +179,9 @@ async fn compaction_under_a_watcher() {
         let store = cluster.connect().await;
         for round in 0..6 {
             more(written, 20).await;
-            let revision = store.range(RangeRequest::new(KeyRange::key("s/start"))).await.unwrap().revision;
-            // The watch is at most a few events behind; what it has not seen yet is kept.
-            let done = store.compact((revision - 15).max(1)).await;
+            // Right behind the watch: it must be able to resume wherever it is.
+            let revision = *written.seen.borrow();
+            let done = store.compact(revision.max(1)).await;
             assert!(!matches!(done, Err(Error::Other(_))), "{done:?}");
             if round == 3 {
                 let leader = wait_for_leader(cluster).await;
