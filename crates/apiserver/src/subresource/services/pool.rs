@@ -113,8 +113,12 @@ impl Allocators {
 
     pub fn free(&self, ips: &[IpAddr], ports: &[u16]) {
         let mut taken = self.taken.lock();
-        ips.iter().for_each(|ip| drop(taken.ips.remove(ip)));
-        ports.iter().for_each(|port| drop(taken.ports.remove(port)));
+        for ip in ips {
+            taken.ips.remove(ip);
+        }
+        for port in ports {
+            taken.ports.remove(port);
+        }
     }
 
     /// A free address of a family, from the upper part of the range first: the lower part is for those who choose.
