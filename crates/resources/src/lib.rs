@@ -18,12 +18,14 @@ mod pod;
 mod quantity;
 pub mod quota;
 mod registry;
+pub mod removed;
 mod signer;
 mod strategy;
 
 pub mod admissionregistration;
 pub mod apiextensions;
 mod apiregistration;
+mod apiserverinternal;
 mod apps;
 mod autoscaling;
 mod batch;

@@ -11,6 +11,7 @@ pub(crate) static STRATEGIES: &[&Strategy] = &[
     &crate::admissionregistration::webhook::VALIDATING,
     &crate::apiextensions::customresourcedefinition::STRATEGY,
     &crate::apiregistration::apiservice::STRATEGY,
+    &crate::apiserverinternal::storageversion::STRATEGY,
     &crate::apps::controllerrevision::STRATEGY,
     &crate::apps::daemonset::STRATEGY,
     &crate::apps::deployment::STRATEGY,

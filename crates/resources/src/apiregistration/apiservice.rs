@@ -40,8 +40,6 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     unconditional_update: false,
-    selectable: &["spec.group"],
-    select: |obj, _| obj.at("spec").text("group").to_owned(),
     columns: Some(Columns {
         definitions: DEFINITIONS,
         cells,

@@ -26,6 +26,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         }
         errors
     },
+    unconditional_update: false,
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE
 };
