@@ -36,6 +36,13 @@ pub struct Config {
     /// `--requestheader-client-ca-file`, `--requestheader-allowed-names`.
     pub front_proxy_ca_pem: Option<String>,
     pub front_proxy_names: Vec<String>,
+    /// `--proxy-client-cert-file`, `--proxy-client-key-file`: PEM; who this server is to aggregated API servers.
+    pub proxy_client_cert_pem: Option<String>,
+    pub proxy_client_key_pem: Option<String>,
+    /// `--serve-removed-apis`: API versions that upstream removed, as another shape of today's.
+    pub serve_removed_apis: bool,
+    /// `--enable-aggregator-routing`: to the endpoints of a Service rather than to its cluster IP.
+    pub aggregator_routing: bool,
     /// `--kubelet-client-certificate`, `--kubelet-client-key`, `--kubelet-certificate-authority`.
     pub kubelet_client_cert_pem: Option<String>,
     pub kubelet_client_key_pem: Option<String>,
@@ -88,6 +95,10 @@ impl Default for Config {
             serving_key_pem: None,
             front_proxy_ca_pem: None,
             front_proxy_names: Vec::new(),
+            proxy_client_cert_pem: None,
+            proxy_client_key_pem: None,
+            serve_removed_apis: false,
+            aggregator_routing: false,
             kubelet_client_cert_pem: None,
             kubelet_client_key_pem: None,
             kubelet_ca_pem: None,

@@ -6,6 +6,7 @@
 //! settings and certificates come from, how the store keeps its bytes.
 
 mod admission;
+mod aggregation;
 mod authn;
 mod authz;
 mod bootstrap;
@@ -15,8 +16,10 @@ mod config;
 mod crd;
 mod discovery;
 mod front;
+mod identity;
 mod kinds;
 mod registry;
+mod removed;
 mod select;
 mod server;
 mod subresource;

@@ -59,6 +59,12 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Narrowed to one object.
+    pub fn named(mut self, name: &str) -> Self {
+        self.fields.push(FieldRequirement { field: Field::Name, equals: true, value: name.into() });
+        self
+    }
+
     pub fn has_fields(&self) -> bool {
         !self.fields.is_empty()
     }

@@ -69,7 +69,9 @@ pub struct Core {
     pub authz: Authz,
     pub leases: Leases,
     pub services: crate::subresource::services::Allocators,
+    pub aggregator: crate::aggregation::Aggregator,
     pub discovery: crate::discovery::Cached,
+    pub openapi: crate::discovery::openapi::Cached,
     pub shutdown: CancellationToken,
     ready: watch::Sender<bool>,
     closed: AtomicBool,
@@ -141,7 +143,9 @@ impl ApiServer {
             authz: Authz::default(),
             leases: Leases::default(),
             services: crate::subresource::services::Allocators::new(&config)?,
+            aggregator: crate::aggregation::Aggregator::default(),
             discovery: crate::discovery::Cached::default(),
+            openapi: crate::discovery::openapi::Cached::default(),
             ready: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             config,
@@ -156,6 +160,8 @@ impl ApiServer {
         crate::bootstrap::run(&core).await?;
         core.ready.send_replace(true);
         crate::crd::start(&core);
+        crate::aggregation::start(&core);
+        crate::identity::start(&core);
         Ok(Self { core, _guard: guard })
     }
 

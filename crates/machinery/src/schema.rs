@@ -23,5 +23,5 @@ pub use builtin::{TypeId, kinds, of_kind, of_type};
 pub(crate) use builtin::{go_element, go_type};
 pub(crate) use node::Wire;
 pub use node::{Field, Inline, List, ListType, Map, MapType, Other, Schema, Shape, Struct};
-pub use walk::{Zero, apply_defaults, normalize, prune, zero};
+pub use walk::{Zero, apply_defaults, normalize, normalize_unstored, prune, zero};
 pub(crate) use walk::{fill, is_empty, zero_of};

@@ -39,6 +39,9 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
     for (group, resource, object) in objects::all(core).into_iter().chain(flow::all()) {
         all.push(ensure(core, group, resource, object).boxed());
     }
+    for object in crate::aggregation::local::builtin(&core.kinds.now()) {
+        all.push(ensure(core, "apiregistration.k8s.io", "apiservices", object).boxed());
+    }
     for (resource, object) in roles::all() {
         all.push(roles::reconcile(core, resource, object).boxed());
     }
@@ -47,6 +50,7 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
     }
     crate::subresource::services::start(core).await.map_err(failed)?;
     endpoints::start(core).await.map_err(failed)?;
+    put(core, "coordination.k8s.io", "leases", crate::identity::lease(core)).await.map_err(failed)?;
     core.fresh().await.map_err(failed)?;
     // what happened before now is nobody's history
     for home in core.kinds.now().homes() {

@@ -11,7 +11,14 @@ use crate::front::negotiate::Encoding;
 use crate::registry::options::Strictness;
 
 /// Upstream's name of the registry of types, which stands in its messages.
-const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+/// The registry of kinds that upstream names in errors, which differs by which of its servers has the group.
+fn scheme(group: &str) -> &'static str {
+    match group {
+        "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+        "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
+    }
+}
 
 /// A request's body as an object of the wanted kind.
 pub fn decode_request(
@@ -150,7 +157,7 @@ fn check_kind(
             "no kind {} is registered for version {} in scheme {}",
             go_quote(&actual.kind),
             go_quote(&actual.api_version()),
-            go_quote(SCHEME)
+            go_quote(scheme(&want.group))
         )));
     }
     if actual.kind != want.kind || actual.group != want.group {

@@ -191,7 +191,7 @@ pub fn managed_review(call: &Call, gvk: &GroupVersionKind, object: &mut Value, m
 pub fn managed_update(call: &Call, live: Option<&Value>, object: &mut Value, manager: &str) {
     let nothing = empty(call);
     if call.resource.custom.is_none() {
-        super::normalize(&call.resource.gvk(), object);
+        super::normalize_unstored(&call.resource.gvk(), object);
     }
     let new = std::mem::take(object);
     *object = with_manager(call, |fields| fields.update(live.unwrap_or(&nothing), new, manager));

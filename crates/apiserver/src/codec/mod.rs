@@ -108,3 +108,10 @@ pub fn normalize(gvk: &GroupVersionKind, object: &mut Value) {
         machinery::schema::normalize(schema, object);
     }
 }
+
+/// The same before managed fields are tracked.
+pub fn normalize_unstored(gvk: &GroupVersionKind, object: &mut Value) {
+    if let Some(schema) = machinery::schema::of_kind(gvk) {
+        machinery::schema::normalize_unstored(schema, object);
+    }
+}

@@ -117,6 +117,7 @@ impl Publisher {
             }
         }
         map.sort_custom_versions();
+        map.custom_known = true;
         let prefixes: Vec<String> = kept.values().map(|h| h.prefix.clone()).collect();
         self.core.kinds.replace(map);
         self.homes.retain(|prefix, home| {

@@ -10,6 +10,7 @@ use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use machinery::{Status, Value, json};
 use parking_lot::Mutex;
 
+use crate::aggregation::Routes;
 use crate::front::negotiate::{Accepted, Offer, negotiate};
 use crate::front::respond::{self, Answer, generic};
 use crate::kinds::{GroupOrder, KindMap, Resource};
@@ -21,6 +22,7 @@ pub struct Cached(Mutex<Option<Documents>>);
 
 struct Documents {
     of: Arc<KindMap>,
+    routes: Arc<Routes>,
     core: (Bytes, String),
     groups: (Bytes, String),
 }
@@ -37,6 +39,20 @@ pub fn describe(field: &str) -> &'static str {
             "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
         }
     }
+}
+
+/// All groups in the order of discovery: built-in, custom, remote and (if they are on) removed ones.
+fn groups(core: &Core, map: &KindMap, routes: &Routes) -> Vec<GroupOrder> {
+    let mut all = crate::aggregation::groups(map, routes);
+    if core.config.serve_removed_apis {
+        crate::removed::extend(map, &mut all);
+    }
+    all
+}
+
+/// The removed resources of a group-version, if they are served.
+fn removed(core: &Core, map: &KindMap, group: &str, version: &str) -> Vec<Resource> {
+    if core.config.serve_removed_apis { crate::removed::discovered(map, group, version) } else { Vec::new() }
 }
 
 fn plain(head: &http::request::Parts) -> Result<Accepted, Status> {
@@ -74,7 +90,7 @@ pub fn root(core: &Core) -> Answer {
         "/openid/v1/jwks".into(),
         "/version".into(),
     ];
-    for group in &map.groups {
+    for group in &groups(core, &map, &core.aggregator.now()) {
         if group.name.is_empty() {
             paths.extend(group.versions.iter().map(|v| format!("/api/{v}")));
         } else {
@@ -101,8 +117,8 @@ pub fn apis(core: &Core, head: &http::request::Parts) -> Result<Answer, Status> 
     if wants_aggregated(head) {
         return Ok(aggregated(core, false, head));
     }
-    let map = core.kinds.now();
-    let groups: Vec<Value> = map.groups.iter().filter(|g| !g.name.is_empty()).map(describe_group).collect();
+    let all = groups(core, &core.kinds.now(), &core.aggregator.now());
+    let groups: Vec<Value> = all.iter().filter(|g| !g.name.is_empty()).map(describe_group).collect();
     let document = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
     Ok(respond::value(200, &document, &plain(head)?))
 }
@@ -115,8 +131,8 @@ fn describe_group(group: &GroupOrder) -> Value {
 }
 
 pub fn group(core: &Core, name: &str, head: &http::request::Parts) -> Result<Answer, Status> {
-    let map = core.kinds.now();
-    let Some(found) = map.groups.iter().find(|g| g.name == name && !name.is_empty()) else {
+    let all = groups(core, &core.kinds.now(), &core.aggregator.now());
+    let Some(found) = all.iter().find(|g| g.name == name && !name.is_empty()) else {
         return Ok(respond::not_found_text());
     };
     let mut document = describe_group(found);
@@ -132,7 +148,8 @@ pub fn version(
     head: &http::request::Parts,
 ) -> Result<Answer, Status> {
     let map = core.kinds.now();
-    if !map.has_version(group, version) {
+    let removed = removed(core, &map, group, version);
+    if !map.has_version(group, version) && removed.is_empty() {
         if map.has_group(group) {
             return Err(generic(404));
         }
@@ -142,7 +159,7 @@ pub fn version(
         return Err(generic(405));
     }
     let mut resources = Vec::new();
-    for resource in map.resources(group, version) {
+    for resource in map.resources(group, version).iter().map(|r| &**r).chain(&removed) {
         resources.push(legacy(resource));
         for sub in &resource.subresources {
             let mut entry = json!({"name": format!("{}/{}", resource.name, sub.name), "singularName": "",
@@ -178,11 +195,14 @@ fn legacy(resource: &Resource) -> Value {
 }
 
 fn aggregated(core: &Core, legacy: bool, head: &http::request::Parts) -> Answer {
-    let map = core.kinds.now();
+    let (map, routes) = (core.kinds.now(), core.aggregator.now());
     let (body, etag) = {
         let mut slot = core.discovery.0.lock();
-        if slot.as_ref().is_none_or(|d| !Arc::ptr_eq(&d.of, &map)) {
-            *slot = Some(Documents { core: document(&map, true), groups: document(&map, false), of: map });
+        let same = |d: &Documents| Arc::ptr_eq(&d.of, &map) && Arc::ptr_eq(&d.routes, &routes);
+        if !slot.as_ref().is_some_and(same) {
+            let (legacy, groups) =
+                (document(core, &map, &routes, true), document(core, &map, &routes, false));
+            *slot = Some(Documents { core: legacy, groups, of: map, routes });
         }
         let documents = slot.as_ref().expect("just made");
         if legacy { documents.core.clone() } else { documents.groups.clone() }
@@ -201,9 +221,8 @@ fn aggregated(core: &Core, legacy: bool, head: &http::request::Parts) -> Answer 
     answer
 }
 
-fn document(map: &KindMap, legacy: bool) -> (Bytes, String) {
-    let items: Vec<Value> = map
-        .groups
+fn document(core: &Core, map: &KindMap, routes: &Routes, legacy: bool) -> (Bytes, String) {
+    let items: Vec<Value> = groups(core, map, routes)
         .iter()
         .filter(|g| g.name.is_empty() == legacy)
         .map(|group| {
@@ -211,8 +230,19 @@ fn document(map: &KindMap, legacy: bool) -> (Bytes, String) {
                 .versions
                 .iter()
                 .map(|version| {
+                    if let Some(remote) = routes.find(&group.name, version) {
+                        let freshness = if remote.known.current { "Current" } else { "Stale" };
+                        let mut described = json!({"version": version, "freshness": freshness});
+                        if !remote.known.resources.is_empty() {
+                            described["resources"] = remote.known.resources.clone().into();
+                        }
+                        return described;
+                    }
                     let resources: Vec<Value> =
                         map.resources(&group.name, version).iter().map(|r| described(r)).collect();
+                    let gone = removed(core, map, &group.name, version);
+                    let resources: Vec<Value> =
+                        resources.into_iter().chain(gone.iter().map(described)).collect();
                     json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();

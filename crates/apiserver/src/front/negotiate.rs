@@ -78,15 +78,15 @@ pub struct Accepted {
     pub clause: String,
 }
 
-struct Clause<'a> {
-    kind: &'a str,
-    subtype: &'a str,
+pub struct Clause<'a> {
+    pub kind: &'a str,
+    pub subtype: &'a str,
     q: f32,
     params: Vec<(&'a str, &'a str)>,
     text: &'a str,
 }
 
-fn clauses(accept: &str) -> Vec<Clause<'_>> {
+pub fn clauses(accept: &str) -> Vec<Clause<'_>> {
     let mut out: Vec<Clause> = accept
         .split(',')
         .filter_map(|text| {

@@ -108,7 +108,7 @@ pub fn is_long_running(info: &RequestInfo) -> bool {
         || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
 }
 
-fn accepts_gzip(headers: &http::HeaderMap) -> bool {
+pub fn accepts_gzip(headers: &http::HeaderMap) -> bool {
     headers
         .get(http::header::ACCEPT_ENCODING)
         .and_then(|v| v.to_str().ok())

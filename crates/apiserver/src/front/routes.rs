@@ -22,6 +22,13 @@ pub async fn route(
     request: Request<Incoming>,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Status> {
+    let request = match crate::aggregation::intercept(core, &user, request).await {
+        Ok(answer) => return answer,
+        Err(request) => request,
+    };
+    if let Some(removed) = crate::removed::wanted(core, &info) {
+        return crate::removed::answer(core, user, removed, &info, request, warnings).await;
+    }
     let (head, body) = request.into_parts();
     if head.uri.path().starts_with("//") {
         return Ok(respond::not_found_text());
@@ -151,7 +158,7 @@ async fn other(
     user: &User,
 ) -> Result<Answer, Status> {
     let path = info.path.as_str();
-    let _ = (body, user);
+    let _ = body;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts[..] {
         [""] => Ok(discovery::root(core)),
@@ -166,7 +173,7 @@ async fn other(
         ["apis", group] => discovery::group(core, group, head),
         ["apis", group, version] => discovery::version(core, group, version, head),
         ["api", ..] => Err(generic(404)),
-        ["openapi", ..] => discovery::openapi::answer(core, &parts, query, head),
+        ["openapi", ..] => discovery::openapi::answer(core, &parts, query, head, user).await,
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
             crate::authn::oidc::answer(core, parts[0] == "openid", head)
         }

@@ -13,6 +13,8 @@ pub struct KindMap {
     by_version: HashMap<(String, String), Arc<Vec<Arc<Resource>>>>,
     /// Groups in discovery order, each with its versions in order of preference.
     pub groups: Vec<GroupOrder>,
+    /// All custom resources there are are in it (at start they are not yet known).
+    pub custom_known: bool,
     /// Homes by key prefix.
     homes: BTreeMap<String, Arc<Home>>,
 }
@@ -56,7 +58,7 @@ impl KindMap {
     /// Puts the versions of custom groups in order of preference: stable before beta before alpha, newer before older.
     pub fn sort_custom_versions(&mut self) {
         for group in self.groups.iter_mut().filter(|g| g.custom) {
-            group.versions.sort_by_key(|v| std::cmp::Reverse(priority(v)));
+            group.versions.sort_by_key(|v| std::cmp::Reverse(version_rank(v)));
         }
     }
 
@@ -112,7 +114,7 @@ impl KindMap {
 }
 
 /// `v2` > `v1` > `v1beta2` > `v1beta1` > `v1alpha1` > anything else, which is in alphabetical order.
-fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+pub fn version_rank(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let parse = || {
         let rest = version.strip_prefix('v')?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -133,18 +135,25 @@ fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
 /// The current map; replaced as a whole when custom resources change.
 pub struct Kinds {
     current: RwLock<Arc<KindMap>>,
+    changes: tokio::sync::watch::Sender<()>,
 }
 
 impl Kinds {
     pub fn new(map: KindMap) -> Self {
-        Self { current: RwLock::new(Arc::new(map)) }
+        Self { current: RwLock::new(Arc::new(map)), changes: tokio::sync::watch::Sender::new(()) }
     }
 
     pub fn now(&self) -> Arc<KindMap> {
         self.current.read().clone()
     }
 
+    /// Wakes when the map was replaced.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     pub fn replace(&self, map: KindMap) {
         *self.current.write() = Arc::new(map);
+        self.changes.send_replace(());
     }
 }

@@ -6,7 +6,7 @@ pub mod events;
 mod map;
 mod storage;
 
-pub use map::{GroupOrder, KindMap, Kinds};
+pub use map::{GroupOrder, KindMap, Kinds, version_rank};
 pub use storage::{Home, HomeName};
 
 use std::sync::Arc;

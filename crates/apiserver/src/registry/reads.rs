@@ -68,6 +68,14 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
         call.resource.namespaced,
         (&call.resource.group, &call.resource.kind),
     )?;
+    // the old form of a watch of one object: `/api/v1/watch/namespaces/NAME`
+    let selector = match call.info.parts.get(1).filter(|name| watch && !name.is_empty()) {
+        Some(name) if !selector.has_fields() => selector.named(name),
+        Some(name) if selector.name() != Some(name) => {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        _ => selector,
+    };
     Ok(ListOptions {
         selector,
         revision,

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 
-use machinery::{Get, Status, Value, json};
+use machinery::{Get, Status, json};
 
 pub struct Token {
     /// -1: at the latest revision (an inconsistent continuation after the first one expired).

@@ -1,7 +1,9 @@
 //! The server in process: a memory store, requests and kube clients over the in-process service.
 
 mod access;
+mod aggregation;
 mod objects;
 mod reads;
+mod removed;
 mod shared;
 mod support;

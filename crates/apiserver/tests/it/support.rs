@@ -45,6 +45,28 @@ impl Server {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
     }
 
+    /// Aggregated discovery of the named groups.
+    pub async fn aggregated(&self) -> Value {
+        let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let (_, text) = self.asked("/apis", accept).await;
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Warnings and body of a GET.
+    pub async fn raw(&self, path: &str) -> (Vec<String>, String) {
+        self.asked(path, "application/json").await
+    }
+
+    async fn asked(&self, path: &str, accept: &str) -> (Vec<String>, String) {
+        let request = http::Request::get(path).header("accept", accept);
+        let request = request.body(Full::new(bytes::Bytes::new())).unwrap();
+        let response = self.api.service(admin()).oneshot(request).await.unwrap();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|v| v.to_str().unwrap().to_owned()).collect();
+        let bytes = response.into_body().collect().await.map_err(|e| e.to_string()).unwrap().to_bytes();
+        (warnings, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.send(admin(), "GET", path, "application/json", Value::Null).await
     }

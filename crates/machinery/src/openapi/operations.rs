@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Options;
 use super::table::Table;
 use crate::schema::resources::Resource;
 
@@ -70,13 +71,53 @@ pub enum Action {
     Connect,
 }
 
+/// What operations say of a resource or subresource.
+#[derive(Clone)]
+pub struct About<'a> {
+    pub name: &'a str,
+    /// "" for the resource itself.
+    pub subresource: &'a str,
+    /// The kind of the bodies, and its group and version.
+    pub kind: &'a str,
+    pub kind_group: &'a str,
+    pub kind_version: &'a str,
+    pub list_kind: String,
+    pub namespaced: bool,
+    pub verbs: Vec<&'a str>,
+    /// Of a CustomResourceDefinition: JSON and YAML only, no strategic merge, no separate watch paths.
+    pub custom: bool,
+}
+
+impl<'a> From<&'a Resource> for About<'a> {
+    fn from(resource: &'a Resource) -> Self {
+        Self {
+            name: resource.name,
+            subresource: resource.subresource,
+            kind: resource.kind,
+            kind_group: resource.kind_group,
+            kind_version: resource.kind_version,
+            list_kind: format!("{}List", resource.kind),
+            namespaced: resource.namespaced,
+            verbs: resource.verbs.clone(),
+            custom: false,
+        }
+    }
+}
+
+impl About<'_> {
+    pub fn can(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+}
+
 /// The resource that an operation is about.
 pub struct Subject<'a> {
     pub table: &'a Table,
+    pub options: &'a Options<'a>,
     pub group: &'a str,
     pub version: &'a str,
     /// The subresource, or the resource itself.
-    pub resource: &'a Resource,
+    pub resource: &'a About<'a>,
     /// The kind of the resource that the subresource is of.
     pub parent_kind: &'a str,
     /// `Core`, `RbacAuthorization`.
@@ -104,14 +145,20 @@ impl Subject<'_> {
             "responses": self.responses(action),
             "tags": [self.tag],
             "x-kubernetes-action": action.name(),
-            "x-kubernetes-group-version-kind": {
-                "group": self.resource.kind_group, "kind": self.resource.kind, "version": self.resource.kind_version,
-            },
+            "x-kubernetes-group-version-kind": self.kind(),
         });
         if let Some(request) = self.request(action) {
             body["requestBody"] = request;
         }
         Operation { body, parameters: self.parameters(action) }
+    }
+
+    fn kind(&self) -> Value {
+        let about = self.resource;
+        match about.custom {
+            true => json!({"group": self.group, "kind": self.parent_kind, "version": self.version}),
+            false => json!({"group": about.kind_group, "kind": about.kind, "version": about.kind_version}),
+        }
     }
 
     fn description(&self, action: Action, method: &str) -> String {
@@ -121,7 +168,9 @@ impl Subject<'_> {
             sub => format!("{verb} {sub} of the specified {kind}"),
         };
         match action {
-            Action::List if !self.resource.verbs.contains(&"watch") => format!("list objects of kind {kind}"),
+            Action::List if self.resource.custom || !self.resource.can("watch") => {
+                format!("list objects of kind {kind}")
+            }
             Action::List => format!("list or watch objects of kind {kind}"),
             Action::Get => of_sub("read"),
             Action::Put => of_sub("replace"),
@@ -179,6 +228,9 @@ impl Subject<'_> {
     }
 
     fn type_ref(&self, kind: &str, group: &str, version: &str) -> Value {
+        if self.resource.custom && group == self.group {
+            return reference(&super::custom::type_name(group, version, kind));
+        }
         reference(self.table.type_of(group, version, kind).unwrap_or(kind))
     }
 
@@ -191,36 +243,61 @@ impl Subject<'_> {
         let meta = |kind: &str| reference(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
         Some(match action {
             Action::Post | Action::Put => {
-                json!({"content": {"*/*": {"schema": self.own_type()}}, "required": true})
+                json!({"content": content(self.taken(), &self.own_type()), "required": true})
             }
-            Action::Patch => json!({"content": content(PATCHES, &meta("Patch")), "required": true}),
+            Action::Patch => {
+                let custom = self.resource.custom;
+                let taken = |media: &&str| {
+                    self.options.cbor(media) && !(custom && media.starts_with("application/strategic"))
+                };
+                let media: Vec<&str> = PATCHES.iter().copied().filter(taken).collect();
+                json!({"content": content(&media, &meta("Patch")), "required": true})
+            }
+            Action::DeleteCollection if self.resource.custom => return None,
             Action::Delete | Action::DeleteCollection => {
-                json!({"content": {"*/*": {"schema": meta("DeleteOptions")}}})
+                json!({"content": content(self.taken(), &meta("DeleteOptions"))})
             }
             _ => return None,
         })
     }
 
+    /// What bodies may be, other than patches.
+    fn taken(&self) -> &'static [&'static str] {
+        if self.resource.custom { &OBJECTS[..2] } else { &["*/*"] }
+    }
+
     fn responses(&self, action: Action) -> Value {
-        let streaming: Vec<&str> = OBJECTS.iter().chain(STREAMS).copied().collect();
+        if self.resource.custom {
+            let (answer, codes): (Value, &[&str]) = match action {
+                Action::List => (self.type_ref(&self.resource.list_kind, self.group, self.version), &["200"]),
+                Action::DeleteCollection => (self.deleted_type(), &["200"]),
+                Action::Delete => (self.deleted_type(), &["200", "202"]),
+                Action::Post => (self.own_type(), &["200", "201", "202"]),
+                Action::Put => (self.own_type(), &["200", "201"]),
+                _ => (self.own_type(), &["200"]),
+            };
+            return responses(&OBJECTS[..2], &answer, codes);
+        }
+        let objects: Vec<&str> = OBJECTS.iter().copied().filter(|m| self.options.cbor(m)).collect();
+        let mut streaming = objects.clone();
+        streaming.extend(STREAMS.iter().filter(|m| self.options.cbor(m)));
         let status = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
         let (media, answer, codes): (&[&str], Value, &[&str]) = match action {
             Action::List => {
-                let list = format!("{}List", self.resource.kind);
-                (&streaming, self.type_ref(&list, self.group, self.version), &["200"])
+                (&streaming, self.type_ref(&self.resource.list_kind, self.group, self.version), &["200"])
             }
             Action::Watch | Action::WatchList => {
                 (&streaming, reference("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"), &["200"])
             }
             Action::Get if self.resource.subresource == "log" => {
-                let media = &["text/plain", OBJECTS[0], OBJECTS[1], OBJECTS[2], OBJECTS[3]];
-                return responses(media, &json!({"type": "string"}), &["200"]);
+                let media: Vec<&str> = std::iter::once("text/plain").chain(objects).collect();
+                return responses(&media, &json!({"type": "string"}), &["200"]);
             }
-            Action::Get => (OBJECTS, self.own_type(), &["200"]),
-            Action::Post => (OBJECTS, self.own_type(), &["200", "201", "202"]),
-            Action::Put | Action::Patch => (OBJECTS, self.own_type(), &["200", "201"]),
-            Action::Delete => (OBJECTS, self.deleted_type(), &["200", "202"]),
-            Action::DeleteCollection => (OBJECTS, reference(status), &["200"]),
+            Action::Get => (&objects, self.own_type(), &["200"]),
+            Action::Post => (&objects, self.own_type(), &["200", "201", "202"]),
+            Action::Put | Action::Patch => (&objects, self.own_type(), &["200", "201"]),
+            Action::Delete => (&objects, self.deleted_type(), &["200", "202"]),
+            Action::DeleteCollection => (&objects, reference(status), &["200"]),
             Action::Connect => (&["*/*"], json!({"type": "string"}), &["200"]),
         };
         responses(media, &answer, codes)
@@ -258,10 +335,12 @@ impl Subject<'_> {
         let resource = self.resource;
         let mut names: Vec<&str> = match action {
             Action::List | Action::Watch | Action::WatchList => LIST.to_vec(),
+            Action::Get if resource.custom => vec!["resourceVersion"],
             Action::Get | Action::Connect => Vec::new(),
             Action::Post | Action::Put => WRITE.to_vec(),
             Action::Patch => PATCH.to_vec(),
             Action::Delete => DELETE.to_vec(),
+            Action::DeleteCollection if resource.custom => LIST.to_vec(),
             Action::DeleteCollection => [DELETE_COLLECTION, DELETE].concat(),
         };
         if action != Action::Connect {
@@ -288,8 +367,9 @@ impl Subject<'_> {
             _ => true,
         };
         if of_one {
+            let kind = if resource.custom { self.parent_kind } else { resource.kind };
             parameters.push(json!({
-                "description": format!("name of the {}", resource.kind), "in": "path", "name": "name", "required": true,
+                "description": format!("name of the {kind}"), "in": "path", "name": "name", "required": true,
                 "schema": {"type": "string", "uniqueItems": true},
             }));
         }

@@ -2,30 +2,39 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{Action, OBJECTS, Operation, Subject, capital, reference, responses};
+use super::Options;
+use super::operations::{About, Action, OBJECTS, Operation, Subject, capital, reference, responses};
 use super::table::Table;
-use crate::schema::resources::{self, Resource};
+use crate::schema::resources;
 
 /// The group and version of a document that has one, and its paths.
 pub fn document<'a>(
     table: &Table,
     path: &'a str,
+    options: &Options,
 ) -> Option<(Option<(&'a str, &'a str)>, Map<String, Value>)> {
-    if let Some(item) = special(path) {
+    if let Some(item) = special(path, options) {
         return Some((None, item));
     }
     let (group, version) = match path.split('/').collect::<Vec<_>>()[..] {
         ["api", version] => ("", version),
-        ["apis", group] => return Some((None, group_information(group)?)),
+        ["apis", group] => return Some((None, group_information(group, options)?)),
         ["apis", group, version] => (group, version),
         _ => return None,
     };
-    let served = resources::of(group, version)?;
-    Some((Some((group, version)), group_version(table, group, version, served)))
+    let served: Vec<About> = resources::of(group, version)?
+        .iter()
+        .filter(|resource| (options.served)(group, version, resource.name))
+        .map(About::from)
+        .collect();
+    if served.is_empty() {
+        return None;
+    }
+    Some((Some((group, version)), group_version(table, options, group, version, &served)))
 }
 
 /// Documents that are not of a group.
-fn special(path: &str) -> Option<Map<String, Value>> {
+fn special(path: &str, options: &Options) -> Option<Map<String, Value>> {
     let plain = json!({"type": "string"});
     let meta = |kind: &str| reference(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
     let versions = "get available API versions";
@@ -60,7 +69,7 @@ fn special(path: &str) -> Option<Map<String, Value>> {
             &OBJECTS[..1],
             &plain,
         ),
-        "logs" => logs(),
+        "logs" if options.logs => logs(),
         _ => return None,
     })
 }
@@ -85,8 +94,8 @@ fn operation(description: &str, id: &str, tag: &str, media: &[&str], schema: &Va
     })
 }
 
-fn group_information(group: &str) -> Option<Map<String, Value>> {
-    resources::group_versions().iter().find(|served| served.group == group)?;
+fn group_information(group: &str, options: &Options) -> Option<Map<String, Value>> {
+    options.has_group(group).then_some(())?;
     let (camel, tag) = group_names(group);
     let operation = operation(
         "get information of a group",
@@ -107,23 +116,33 @@ fn group_names(group: &str) -> (String, String) {
     (camel.clone(), lower.unwrap_or_default())
 }
 
-fn group_version(table: &Table, group: &str, version: &str, served: &[Resource]) -> Map<String, Value> {
+pub fn group_version(
+    table: &Table,
+    options: &Options,
+    group: &str,
+    version: &str,
+    served: &[About],
+) -> Map<String, Value> {
     let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     let (camel, tag) = group_names(group);
     let tag = format!("{tag}_{version}");
     let mut paths = Map::new();
+    let media: Vec<&str> = OBJECTS.iter().copied().filter(|media| options.cbor(media)).collect();
     let discovery = operation(
         "get available resources",
         &format!("get{camel}{}APIResources", capital(version)),
         &tag,
-        OBJECTS,
+        &media,
         &reference("io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList"),
     );
-    paths.insert(format!("{root}/"), json!({"get": discovery}));
+    if !served.iter().any(|resource| resource.custom) {
+        paths.insert(format!("{root}/"), json!({"get": discovery}));
+    }
     for resource in served {
         let parent = served.iter().find(|r| r.name == resource.name && r.subresource.is_empty());
         let subject = |all_namespaces: bool, with_path: bool| Subject {
             table,
+            options,
             group,
             version,
             resource,
@@ -141,7 +160,7 @@ fn group_version(table: &Table, group: &str, version: &str, served: &[Resource])
 
 fn resource_paths<'a>(
     root: &str,
-    resource: &Resource,
+    resource: &About,
     subject: &dyn Fn(bool, bool) -> Subject<'a>,
     paths: &mut Map<String, Value>,
 ) {
@@ -192,7 +211,7 @@ fn resource_paths<'a>(
         ("delete", Action::DeleteCollection, has("deletecollection")),
     ];
     add(format!("{root}{collection}"), operations(&one, &of_collection));
-    if has("watch") {
+    if has("watch") && !resource.custom {
         add(format!("{root}/watch{collection}"), operations(&one, &[("get", Action::WatchList, true)]));
         add(format!("{root}/watch{collection}/{{name}}"), operations(&one, &[("get", Action::Watch, true)]));
     }
@@ -200,7 +219,7 @@ fn resource_paths<'a>(
         let everywhere = subject(true, false);
         let name = resource.name;
         add(format!("{root}/{name}"), operations(&everywhere, &[("get", Action::List, has("list"))]));
-        let watch = [("get", Action::WatchList, has("watch"))];
+        let watch = [("get", Action::WatchList, has("watch") && !resource.custom)];
         add(format!("{root}/watch/{name}"), operations(&everywhere, &watch));
     }
 }

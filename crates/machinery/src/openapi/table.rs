@@ -25,6 +25,13 @@ impl Table {
         self.find('T', name)
     }
 
+    /// A type's name, as the table holds it, and its schema.
+    pub fn entry(&self, name: &str) -> Option<(&str, &str)> {
+        let schema = self.schema(name)?;
+        let start = schema.as_ptr() as usize - self.text.as_ptr() as usize;
+        Some((&self.text[start - 1 - name.len()..start - 1], schema))
+    }
+
     /// The type of a kind.
     pub fn type_of(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
         self.find('K', &format!("{group}/{version}/{kind}"))
@@ -33,11 +40,6 @@ impl Table {
     /// A parameter by its key.
     pub fn parameter(&self, key: &str) -> Option<Value> {
         serde_json::from_str(self.find('P', key)?).ok()
-    }
-
-    /// Names and JSON texts of all types.
-    pub fn schemas(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.lines('T')
     }
 
     /// Parameters that the v2 document shares between operations.

@@ -3,36 +3,70 @@
 
 use serde_json::{Map, Value, json};
 
-use super::table::Table;
-use super::{paths, v3_paths};
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
-pub fn document(table: &Table) -> Value {
+use super::table::Table;
+use super::{Options, closure, custom, paths, v3_paths};
+
+pub fn document(table: &Table, options: &Options) -> String {
     let shared: Vec<(String, Value)> = table
         .shared_parameters()
         .filter_map(|(name, json)| Some((name.to_owned(), serde_json::from_str(json).ok()?)))
         .collect();
-    let mut all_paths = Map::new();
-    for path in v3_paths() {
-        let Some((_, items)) = paths::document(table, &path) else { continue };
-        for (path, item) in items {
-            all_paths.insert(path, path_item(item, &shared));
+    let mut types = BTreeMap::new();
+    for custom in options.custom {
+        for (kind, schema) in [(custom.kind, custom.schema(true)), (custom.list_kind, custom.list(true))] {
+            types.insert(custom::type_name(custom.group, custom.version, kind), schema.to_string());
         }
     }
-    let definitions: Map<String, Value> = table
-        .schemas()
-        .filter_map(|(name, json)| Some((name.to_owned(), simplify(serde_json::from_str(json).ok()?))))
+    // as text, piece by piece: the whole as a tree would be some 50 MB
+    let mut out = String::from("{\"swagger\":\"2.0\",\"info\":");
+    let _ = write!(out, "{}", json!({"title": "Kubernetes", "version": options.version}));
+    out.push_str(",\"paths\":{");
+    let start = out.len();
+    for path in v3_paths(options) {
+        let own = custom::document(table, &path, options).map(|(paths, _)| paths);
+        let builtin = || paths::document(table, &path, options).map(|(_, paths)| paths);
+        for (path, item) in own.or_else(builtin).into_iter().flatten() {
+            let comma = if out.len() == start { "" } else { "," };
+            let _ = write!(out, "{comma}{}:{}", Value::from(path), path_item(item, &shared));
+        }
+    }
+    let all_paths = &out[start..];
+    let used: Vec<(String, Value)> = shared
+        .iter()
+        .filter(|(name, _)| all_paths.contains(&format!("\"#/parameters/{name}\"")))
+        .cloned()
         .collect();
-    json!({
-        "definitions": definitions,
-        "info": {"title": "Kubernetes", "version": "unversioned"},
-        "parameters": Map::from_iter(shared),
-        "paths": all_paths,
-        "security": [{"BearerToken": []}],
-        "securityDefinitions": {"BearerToken": {
-            "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
-        }},
-        "swagger": "2.0",
-    })
+    let parameters = Value::Object(Map::from_iter(used));
+    let text = format!("{all_paths}{parameters}");
+    let mut definitions = String::new();
+    // the types of custom resources name other types in v2's way
+    let linked = types.values().fold(text, |text, schema| text + schema);
+    let none = BTreeMap::new();
+    let mut names: Vec<&str> = closure(table, &none, &linked, "\"#/definitions/").into_iter().collect();
+    names.extend(types.keys().map(String::as_str));
+    names.sort_unstable();
+    for name in names {
+        let comma = if definitions.is_empty() { "" } else { "," };
+        let schema = match types.get(name) {
+            Some(own) => own.clone(),
+            None => {
+                let schema = table.schema(name).and_then(|json| serde_json::from_str(json).ok());
+                simplify(schema.unwrap_or_default()).to_string()
+            }
+        };
+        let _ = write!(definitions, "{comma}{}:{schema}", Value::from(name));
+    }
+    let security = json!({"BearerToken": {
+        "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
+    }});
+    let _ = write!(
+        out,
+        "}},\"definitions\":{{{definitions}}},\"parameters\":{parameters},\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}"
+    );
+    out
 }
 
 /// A schema without what v2 lacks.
@@ -108,6 +142,8 @@ fn operation(operation: Value, shared: &[(String, Value)]) -> Value {
             (Some(request), _) => in_order(
                 request["content"].as_object().into_iter().flat_map(|c| c.keys()).map(String::as_str),
             ),
+            // a custom resource's routes all take what they give
+            (None, true) if produces.as_array().is_some_and(|media| media.len() == 2) => produces.clone(),
             (None, true) => json!(["*/*"]),
             (None, false) => produces.clone(),
         };

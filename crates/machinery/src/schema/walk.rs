@@ -88,40 +88,51 @@ pub(crate) fn is_empty(field: &Field, value: &Value) -> bool {
 /// `omitempty` vanish, fields without it appear, empty lists and maps without it are null (decoding leaves these: who
 /// manages a field depends on them, so call this after managed fields are tracked). Values keep their text. Idempotent. The parts of custom resources that are not built-in types stay as they are.
 pub fn normalize(schema: &Schema, value: &mut Value) {
+    walk(schema, value, false);
+}
+
+/// The same for an object whose managed fields are yet to be tracked: given lists and maps that are empty stay so.
+pub fn normalize_unstored(schema: &Schema, value: &mut Value) {
+    walk(schema, value, true);
+}
+
+fn walk(schema: &Schema, value: &mut Value, keep: bool) {
     match (schema.shape(), value) {
-        (Shape::Struct(s), Value::Object(map)) => normalize_struct(s, map),
+        (Shape::Struct(s), Value::Object(map)) => normalize_struct(s, map, keep),
         (Shape::List(list), Value::Array(items)) => {
-            items.iter_mut().for_each(|v| normalize_item(&list.item, v))
+            items.iter_mut().for_each(|v| normalize_item(&list.item, v, keep))
         }
-        (Shape::Map(of), Value::Object(map)) => map.values_mut().for_each(|v| normalize_item(&of.value, v)),
-        (Shape::Either(inner, _), Value::Array(items)) => items.iter_mut().for_each(|v| normalize(inner, v)),
-        (Shape::Either(inner, _), value) => normalize(inner, value),
+        (Shape::Map(of), Value::Object(map)) => {
+            map.values_mut().for_each(|v| normalize_item(&of.value, v, keep))
+        }
+        (Shape::Either(inner, _), Value::Array(items)) => items.iter_mut().for_each(|v| walk(inner, v, keep)),
+        (Shape::Either(inner, _), value) => walk(inner, value, keep),
         _ => {}
     }
 }
 
-fn normalize_item(schema: &Schema, value: &mut Value) {
+fn normalize_item(schema: &Schema, value: &mut Value, keep: bool) {
     match schema.shape() {
         Shape::Struct(s) if value.is_null() && s.id.is_some() => {
             if let Zero::Value(zero) = zero_of(schema) {
                 *value = zero;
             }
         }
-        _ => normalize(schema, value),
+        _ => walk(schema, value, keep),
     }
 }
 
-fn normalize_struct(s: &Struct, map: &mut Map<String, Value>) {
+fn normalize_struct(s: &Struct, map: &mut Map<String, Value>, keep: bool) {
     let built_in = s.id.is_some();
     for field in &s.fields {
         let Some(value) = map.get_mut(&*field.name) else { continue };
-        normalize(&field.schema, value);
+        walk(&field.schema, value, keep);
         if !built_in {
             continue;
         }
         if is_empty(field, value) || (value.is_null() && zero(field) == Zero::Absent) {
             map.remove(&*field.name);
-        } else if becomes_null(field, value) {
+        } else if !keep && becomes_null(field, value) {
             *value = Value::Null;
         }
     }

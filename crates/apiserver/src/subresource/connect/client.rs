@@ -39,7 +39,8 @@ pub struct Outgoing {
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
 
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+/// A byte stream to a server, plain or in TLS.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 
 fn unreachable(error: impl std::fmt::Display) -> Status {
@@ -49,6 +50,17 @@ fn unreachable(error: impl std::fmt::Display) -> Status {
 /// Sends the request and gives its answer, whatever it is.
 pub async fn forward(config: &Config, target: &Target, out: Outgoing) -> Result<Answer, Status> {
     let stream = dial(config, target).await?;
+    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+    exchange(stream, &format!("{host}:{}", target.port), &target.path, out).await
+}
+
+/// The same over a connection that is there already.
+pub async fn exchange(
+    stream: Box<dyn Connection>,
+    host: &str,
+    path: &str,
+    out: Outgoing,
+) -> Result<Answer, Status> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
     tokio::spawn(async move {
@@ -58,7 +70,7 @@ pub async fn forward(config: &Config, target: &Target, out: Outgoing) -> Result<
     });
     let mut request = Request::new(out.body);
     *request.method_mut() = out.method;
-    *request.uri_mut() = target.path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
+    *request.uri_mut() = path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
     let upgrades = out.headers.get(UPGRADE).cloned();
     let mut headers = out.headers;
     strip(&mut headers);
@@ -66,8 +78,6 @@ pub async fn forward(config: &Config, target: &Target, out: Outgoing) -> Result<
         headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, protocol);
     }
-    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
-    let host = format!("{host}:{}", target.port);
     headers.insert(HOST, host.parse().map_err(|_| Status::bad_request("bad host"))?);
     *request.headers_mut() = headers;
     let mut response = sender.send_request(request).await.map_err(unreachable)?;
@@ -160,7 +170,7 @@ fn tls(config: &Config, kubelet: bool) -> Result<rustls::ClientConfig, String> {
 
 /// Takes any certificate whose key the server holds.
 #[derive(Debug)]
-struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+pub struct Anybody(pub Arc<rustls::crypto::CryptoProvider>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

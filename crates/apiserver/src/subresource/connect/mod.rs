@@ -1,7 +1,7 @@
 //! Requests that lead on to a kubelet, a pod or a Service: logs, exec, attach, port-forward, proxy. What an upgraded
 //! connection carries is copied, never interpreted.
 
-mod client;
+pub mod client;
 mod node;
 mod proxy;
 
