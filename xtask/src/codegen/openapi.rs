@@ -29,10 +29,14 @@ struct Words {
 pub fn render(api: &Value, facts: &Path) -> Result<Vec<u8>> {
     let swagger = read_json(&facts.join("swagger.json"))?;
     let words = crate_words(&crate_sources()?)?;
+    let values = values()?;
     let mut lines = BTreeSet::new();
     for (name, fact) in api["types"].as_object().context("types")? {
         let published = &swagger["definitions"][name];
-        let schema = schema(name, fact, words.get(name), published);
+        let mut schema = schema(name, fact, words.get(name), published);
+        for (field, list) in values.get(name).into_iter().flatten() {
+            list.add(&mut schema["properties"], field).with_context(|| format!("{name} {field}"))?;
+        }
         lines.insert(format!("T\t{name}\t{schema}"));
         for gvk in fact["gvk"].as_array().into_iter().flatten() {
             let text = |key: &str| gvk[key].as_str().unwrap_or("").to_owned();
@@ -47,6 +51,63 @@ pub fn render(api: &Value, facts: &Path) -> Result<Vec<u8>> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(text.as_bytes())?;
     Ok(encoder.finish()?)
+}
+
+/// The values that a field may take, each with what it means.
+#[derive(Clone, Default)]
+struct Values(Vec<(String, String)>);
+
+impl Values {
+    /// As upstream's generator writes them: an `enum`, and a list at the end of the description. A field that ends in
+    /// `[]` or `{}` means its items or values, which have no description; one that ends in ` gap` has an empty line more before the list.
+    fn add(&self, properties: &mut Value, field: &str) -> Result<()> {
+        let name = field.trim_end_matches(" gap").trim_end_matches("[]").trim_end_matches("{}");
+        let property = properties.get_mut(name).context("facts/enums.txt: no such field")?;
+        let values: Value = self.0.iter().map(|(value, _)| value.as_str()).collect();
+        for (mark, below) in [("[]", "items"), ("{}", "additionalProperties")] {
+            if field.ends_with(mark) {
+                property[below]["enum"] = values;
+                return Ok(());
+            }
+        }
+        property["enum"] = values;
+        let own = property["description"].as_str().unwrap_or("").trim_end_matches('\n');
+        let described = |(value, words): &(String, String)| {
+            format!(
+                "\n - `{}`{}{words}",
+                Value::from(value.as_str()),
+                if words.is_empty() { "" } else { " " }
+            )
+        };
+        let list: String = self.0.iter().map(described).collect();
+        let gap = match own {
+            "" => "",
+            _ if field.ends_with(" gap") => "\n\n\n",
+            _ => "\n\n",
+        };
+        property["description"] = format!("{own}{gap}Possible enum values:{list}").into();
+        Ok(())
+    }
+}
+
+/// `crates/machinery/facts/enums.txt`: type > field > values.
+fn values() -> Result<BTreeMap<String, BTreeMap<String, Values>>> {
+    let path = super::root().join("crates/machinery/facts/enums.txt");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut out: BTreeMap<String, BTreeMap<String, Values>> = BTreeMap::new();
+    for block in text.split("\n\n") {
+        let lines = || block.lines().filter(|line| !line.starts_with('#'));
+        let mut values = Values::default();
+        for line in lines().filter_map(|line| line.strip_prefix("  \"")) {
+            let (value, words) = line.split_once('"').context("facts/enums.txt: an open quote")?;
+            values.0.push((value.to_owned(), words.trim_start().to_owned()));
+        }
+        for line in lines().filter(|line| !line.starts_with(' ')) {
+            let (name, field) = line.split_once(' ').context("facts/enums.txt: TYPE FIELD")?;
+            out.entry(name.to_owned()).or_default().insert(field.to_owned(), values.clone());
+        }
+    }
+    Ok(out)
 }
 
 /// Fields whose place in `required` is not that of their protobuf tags.
