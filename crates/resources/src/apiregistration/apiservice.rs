@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::check::Errors;
 use crate::columns::{CREATED, NAME, age, name};
 use crate::objectmeta::{self, keep};
+use crate::strategy::no_conditions;
 use crate::{Column, Columns, Context, Strategy, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
@@ -40,11 +41,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     unconditional_update: false,
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells,
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
-    }),
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     ..Strategy::BASE
 };
