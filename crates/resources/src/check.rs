@@ -22,6 +22,8 @@ pub(crate) trait Errors {
     fn too_many(&mut self, at: &Path, actual: usize, max: usize);
     /// Invalid, with a value whose text is given as upstream shows it (the fields of a Go struct, in their order).
     fn invalid_shown(&mut self, at: &Path, shown: impl std::fmt::Display, detail: &str);
+    /// Duplicate, likewise.
+    fn duplicate_shown(&mut self, at: &Path, shown: impl std::fmt::Display);
     /// Unsupported, likewise.
     fn unsupported_shown(&mut self, at: &Path, shown: impl std::fmt::Display, supported: &[&str]);
     /// Invalid, once for each message.
@@ -69,6 +71,13 @@ impl Errors for ErrorList {
 
     fn invalid_shown(&mut self, at: &Path, shown: impl std::fmt::Display, detail: &str) {
         let mut error = Error::invalid(at, Value::Null, format!("{shown}: {detail}"));
+        error.value = None;
+        self.push(error);
+    }
+
+    fn duplicate_shown(&mut self, at: &Path, shown: impl std::fmt::Display) {
+        let mut error = Error::duplicate(at, Value::Null);
+        error.detail = shown.to_string();
         error.value = None;
         self.push(error);
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod columns;
+mod declared;
 mod godiff;
 mod gojson;
 mod gostruct;

@@ -1,4 +1,4 @@
-//! StorageObjectInUseProtection and DefaultStorageClass.
+//! StorageObjectInUseProtection (with the like for PodGroups) and DefaultStorageClass.
 
 use futures_util::FutureExt;
 use machinery::{Get, Status, Value, json, meta};
@@ -23,6 +23,7 @@ const PROTECTED: &[(&str, &str, &str)] = &[
     ("", "persistentvolumes", "kubernetes.io/pv-protection"),
     ("", "persistentvolumeclaims", "kubernetes.io/pvc-protection"),
     ("storage.k8s.io", "volumeattributesclasses", "kubernetes.io/vac-protection"),
+    ("scheduling.k8s.io", "podgroups", "scheduling.k8s.io/podgroup-protection"),
 ];
 
 fn protect(a: &mut Attributes) -> Result<(), Status> {

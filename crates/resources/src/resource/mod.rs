@@ -1,9 +1,21 @@
-//! resource.k8s.io: defaults, what each write may change, columns, and the shapes of the versions. What is in requests
-//! and slices is not validated yet.
+//! resource.k8s.io: dynamic resource allocation. All versions are validated in the shape of v1. Whether the selectors'
+//! expressions compile is not asked yet.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
+use crate::check::{self, Errors};
+use crate::{Context, names};
+
+mod allocation;
+mod capacity;
+mod claims;
+mod common;
 pub(crate) mod deviceclass;
+mod devices;
 pub(crate) mod devicetaintrule;
 pub(crate) mod resourceclaim;
 pub(crate) mod resourceclaimtemplate;
@@ -25,14 +37,21 @@ fn default_claim(spec: &mut Value) {
 }
 
 fn default_request(request: &mut Value) {
-    request.set_default("allocationMode", "ExactCount");
-    if request.text("allocationMode") == "ExactCount" {
-        request.set_default("count", 1);
+    if request.text("allocationMode").is_empty() {
+        request.set("allocationMode", "ExactCount");
+    }
+    if request.text("allocationMode") == "ExactCount" && request.int("count").unwrap_or(0) == 0 {
+        request.set("count", 1);
     }
     for toleration in request.list_mut("tolerations") {
-        toleration.set_default("operator", "Equal");
+        if toleration.text("operator").is_empty() {
+            toleration.set("operator", "Equal");
+        }
     }
 }
+
+/// What is no part of an exact request.
+const OUTSIDE: &[&str] = &["name", "firstAvailable"];
 
 /// v1beta1 has the fields of an exact request in the request itself.
 fn convert_claim(spec: &mut Value, from: &str, to: &str) {
@@ -42,8 +61,8 @@ fn convert_claim(spec: &mut Value, from: &str, to: &str) {
     for request in spec.child("devices").list_mut("requests") {
         if to == "v1beta1" {
             unwrap_part(request, "exactly");
-        } else if !request.text("deviceClassName").is_empty() {
-            wrap_part(request, "exactly", &["name", "firstAvailable"]);
+        } else if request.as_object().is_some_and(|r| r.keys().any(|k| !OUTSIDE.contains(&&**k))) {
+            wrap_part(request, "exactly", OUTSIDE);
         }
     }
 }
@@ -63,4 +82,42 @@ fn wrap_part(obj: &mut Value, part: &str, but: &[&str]) {
     let (outer, inner) = map.clone().into_iter().partition(|(key, _)| but.contains(&key.as_str()));
     *obj = Value::Object(outer);
     obj.set(part, Value::Object(inner));
+}
+
+/// What a taint can do.
+const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
+
+/// `old` is null where there is none.
+fn taint(taint: &Value, old: &Value, at: &Path, errors: &mut ErrorList) {
+    check::label_name(taint.text("key"), &at.child("key"), errors);
+    let value = taint.text("value");
+    if !value.is_empty() {
+        errors.each(&at.child("value"), value, names::label_value(value));
+    }
+    let effect = taint.text("effect");
+    if old.is_null() || old.text("effect") != effect {
+        match effect {
+            "" => errors.required(&at.child("effect"), ""),
+            effect => errors.one_of(&at.child("effect"), effect, EFFECTS),
+        }
+    }
+}
+
+/// A taint is added now if nothing else is said.
+fn default_taint(taint: &mut Value, now: Timestamp) {
+    taint.set_default("timeAdded", seconds(now));
+}
+
+fn seconds(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// An object of the call's version in the shape of v1.
+fn as_v1<'v>(object: &'v Value, context: &Context, convert: fn(&mut Value, &str, &str)) -> Cow<'v, Value> {
+    if context.version != "v1beta1" {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    convert(&mut object, "v1beta1", "v1");
+    Cow::Owned(object)
 }

@@ -19,11 +19,17 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         if context.subresource == "status" {
             keep(new, old, "spec");
             objectmeta::reset_for_status(new, old);
+            super::allocation::drop_reports(new, old);
         } else {
             keep(new, old, "status");
         }
     },
-    validate: |obj, _| objectmeta::validate(obj, true, names::subdomain_name),
+    validate: |obj, context| {
+        let obj = super::as_v1(obj, context, convert);
+        let mut errors = objectmeta::validate(&obj, true, names::subdomain_name);
+        super::claims::spec(obj.at("spec"), &Path::new("spec"), &mut errors);
+        errors
+    },
     validate_update,
     columns: Some(Columns {
         definitions: DEFINITIONS,
@@ -32,11 +38,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     storage: "v1",
-    convert: |obj, from, to| {
-        if obj.has("spec") {
-            super::convert_claim(obj.child("spec"), from, to);
-        }
-    },
+    convert,
     ..Strategy::BASE
 };
 
@@ -46,9 +48,23 @@ const DEFINITIONS: &[Column] = &[
     ("Age", "string", "", 0, CREATED),
 ];
 
+fn convert(obj: &mut Value, from: &str, to: &str) {
+    if obj.has("spec") {
+        super::convert_claim(obj.child("spec"), from, to);
+    }
+}
+
 fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
-    let mut errors = objectmeta::validate_update(new, old);
-    if context.subresource != "status" && !same(new.at("spec"), old.at("spec")) {
+    let (new, old) = (super::as_v1(new, context, convert), super::as_v1(old, context, convert));
+    let (new, old) = (&*new, &*old);
+    if context.subresource == "status" {
+        let mut errors = objectmeta::validate_update(new, old);
+        super::allocation::status(new, old, &mut errors);
+        return errors;
+    }
+    let mut errors = objectmeta::validate(new, true, names::subdomain_name);
+    errors.extend(objectmeta::validate_update(new, old));
+    if !same(new.at("spec"), old.at("spec")) {
         let shown = internal::compact("resource.ResourceClaimSpec", new.at("spec"));
         errors.invalid_shown(&Path::new("spec"), shown, IMMUTABLE);
     }

@@ -1,29 +1,55 @@
 //! ResourceSlices.
 
-use machinery::Get;
-use machinery::field::Path;
+use machinery::field::{Path, go_quote};
+use machinery::{Get, Value};
 
-use crate::check::Errors;
 use crate::columns::{CREATED, NAME, age, name};
 use crate::objectmeta::{self, generation_by_spec};
 use crate::strategy::no_conditions;
-use crate::{Column, Columns, Strategy, names};
+use crate::{Column, Columns, Context, Strategy, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "resource.k8s.io",
     kind: "ResourceSlice",
-    prepare_create: |obj, _| obj.child("metadata").set("generation", 1),
-    prepare_update: |new, old, _| generation_by_spec(new, old),
-    validate: |obj, _| objectmeta::validate(obj, false, names::subdomain_name),
-    validate_update: |new, old, _| {
-        let mut errors = objectmeta::validate_update(new, old);
-        let (now, before) = (new.at("spec"), old.at("spec"));
-        let pool = |spec: &machinery::Value| spec.at("pool").text("name").into();
-        let at = Path::new("spec");
-        errors.immutable(&at.child("pool").child("name"), &pool(now), &pool(before));
-        errors.immutable(&at.child("driver"), now.at("driver"), before.at("driver"));
-        errors.immutable(&at.child("nodeName"), now.at("nodeName"), before.at("nodeName"));
+    default: |obj, context| {
+        let Some(spec) = obj.child_if("spec") else { return };
+        for device in spec.list_mut("devices") {
+            let device = match context.version {
+                "v1beta1" => device.child_if("basic"),
+                _ => Some(device),
+            };
+            for taint in device.map(|d| d.list_mut("taints")).into_iter().flatten() {
+                super::default_taint(taint, context.now);
+            }
+        }
+    },
+    prepare_create: |obj, context| {
+        obj.child("metadata").set("generation", 1);
+        drop_disabled(obj, &Value::Null, context);
+    },
+    prepare_update: |new, old, context| {
+        generation_by_spec(new, old);
+        drop_disabled(new, old, context);
+    },
+    validate: |obj, context| {
+        let obj = super::as_v1(obj, context, convert);
+        let mut errors = objectmeta::validate(&obj, false, names::subdomain_name);
+        super::devices::spec(obj.at("spec"), &Value::Null, &Path::new("spec"), &mut errors);
         errors
+    },
+    validate_update: |new, old, context| {
+        let (new, old) = (super::as_v1(new, context, convert), super::as_v1(old, context, convert));
+        let mut errors = objectmeta::validate_update(&new, &old);
+        super::devices::spec(new.at("spec"), old.at("spec"), &Path::new("spec"), &mut errors);
+        errors
+    },
+    warnings: |obj, _, _| {
+        let driver = obj.at("spec").text("driver");
+        if driver == driver.to_lowercase() {
+            return Vec::new();
+        }
+        let driver = go_quote(driver);
+        vec![format!("spec.driver: driver names should be lowercase; {driver} contains uppercase characters")]
     },
     selectable: &["spec.nodeName", "spec.driver"],
     select: |obj, field| obj.at("spec").text(field.trim_start_matches("spec.")).to_owned(),
@@ -42,19 +68,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         conditions: no_conditions,
     }),
     storage: "v1",
-    // v1beta1 has a device's properties one level deeper
-    convert: |obj, from, to| {
-        if (from == "v1beta1") == (to == "v1beta1") || !obj.at("spec").has("devices") {
-            return;
-        }
-        for device in obj.child("spec").list_mut("devices") {
-            if to == "v1beta1" {
-                super::wrap_part(device, "basic", &["name"]);
-            } else {
-                super::unwrap_part(device, "basic");
-            }
-        }
-    },
+    convert,
     ..Strategy::BASE
 };
 
@@ -83,3 +97,49 @@ const DEFINITIONS: &[Column] = &[
     ),
     ("Age", "string", "", 0, CREATED),
 ];
+
+/// v1beta1 has a device's properties one level deeper.
+fn convert(obj: &mut Value, from: &str, to: &str) {
+    if (from == "v1beta1") == (to == "v1beta1") || !obj.at("spec").has("devices") {
+        return;
+    }
+    for device in obj.child("spec").list_mut("devices") {
+        if to == "v1beta1" {
+            super::wrap_part(device, "basic", &["name"]);
+        } else {
+            super::unwrap_part(device, "basic");
+        }
+    }
+}
+
+/// Takes out what the features that are off would bring, unless the slice had it before.
+fn drop_disabled(obj: &mut Value, old: &Value, context: &Context) {
+    let basic = context.version == "v1beta1";
+    let inner = |device: &Value| if basic { device.at("basic").clone() } else { device.clone() };
+    let before: Vec<Value> = old.at("spec").list("devices").iter().map(inner).collect();
+    let had_lists = before.iter().any(|device| {
+        let attributes = device.map("attributes").into_iter().flatten();
+        attributes.into_iter().any(|(_, a)| LISTS.iter().any(|field| a.has(field)))
+    });
+    let had_mappings = before.iter().any(|d| d.has("nodeAllocatableResourceMappings"));
+    let Some(spec) = obj.child_if("spec") else { return };
+    for device in spec.list_mut("devices") {
+        let Some(device) = (if basic { device.child_if("basic") } else { Some(device) }) else { continue };
+        if !had_mappings && !context.enabled("DRANodeAllocatableResources") {
+            device.unset("nodeAllocatableResourceMappings");
+        }
+        if had_lists || context.enabled("DRAListTypeAttributes") {
+            continue;
+        }
+        if let Some(Value::Object(attributes)) = device.get_mut("attributes") {
+            for attribute in attributes.values_mut() {
+                for field in LISTS {
+                    attribute.unset(field);
+                }
+            }
+        }
+    }
+}
+
+/// Attributes with more than one value.
+const LISTS: &[&str] = &["bools", "ints", "strings", "versions"];

@@ -1,12 +1,14 @@
-//! PodGroups. The rules for their specs are not here yet.
+//! PodGroups.
 
 use jiff::Timestamp;
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
+use super::group;
 use crate::check::{self, Errors};
 use crate::columns::{CREATED, NAME, age, name, or_none};
+use crate::declared::{changed, immutable, long_name, short_name, union, unique};
 use crate::objectmeta::{self, keep};
 use crate::{Column, Columns, Strategy, names};
 
@@ -14,35 +16,37 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     group: "scheduling.k8s.io",
     kind: "PodGroup",
     default: |obj, _| obj.child("spec").set_default("disruptionMode", "Pod"),
-    prepare_create: |obj, _| obj.set("status", json!({})),
+    prepare_create: |obj, context| {
+        obj.set("status", json!({}));
+        group::drop_disabled(obj.child("spec"), &Value::Null, context);
+    },
     prepare_update: |new, old, context| {
         if context.subresource == "status" {
             keep(new, old, "spec");
             objectmeta::reset_for_status(new, old);
+            let claims = old.at("spec").list("resourceClaims");
+            if claims.is_empty()
+                && !context.enabled("DRAWorkloadResourceClaims")
+                && let Some(status) = new.child_if("status")
+            {
+                status.unset("resourceClaimStatuses");
+            }
         } else {
             keep(new, old, "status");
+            group::drop_disabled(new.child("spec"), old.at("spec"), context);
         }
     },
     validate: |obj, _| {
         let mut errors = objectmeta::validate(obj, true, names::subdomain_name);
-        let at = Path::new("spec").child("schedulingPolicy");
-        policy(obj.at("spec").at("schedulingPolicy"), &at, &mut errors);
+        spec(obj.at("spec"), None, &mut errors);
         errors
     },
     validate_update: |new, old, context| {
         let mut errors = objectmeta::validate_update(new, old);
         if context.subresource == "status" {
-            let (status, at) = (new.at("status"), Path::new("status"));
-            check::conditions(status.list("conditions"), &at.child("conditions"), &mut errors);
-            let claims = new.at("spec").list("resourceClaims");
-            for (i, each) in status.list("resourceClaimStatuses").iter().enumerate() {
-                let claim = each.text("name");
-                if !claims.iter().any(|c| c.text("name") == claim) {
-                    let at = at.child("resourceClaimStatuses").index(i).child("name");
-                    let detail = "must match the name of an entry in `spec.resourceClaims`";
-                    errors.invalid(&at, claim, detail);
-                }
-            }
+            status(new, old, &mut errors);
+        } else {
+            spec(new.at("spec"), Some(old.at("spec")), &mut errors);
         }
         errors
     },
@@ -69,17 +73,62 @@ const DEFINITIONS: &[Column] = &[
     ("Age", "string", "", 0, CREATED),
 ];
 
-/// One of the two, and a gang has a size.
-fn policy(policy: &Value, at: &Path, errors: &mut ErrorList) {
-    match (policy.has("basic"), policy.has("gang")) {
-        (false, false) => errors.invalid(at, "", "must specify one of: `basic`, `gang`"),
-        (true, true) => {
-            errors.invalid(at, "{basic, gang}", "must specify exactly one of: `basic`, `gang`");
+fn spec(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    let at = Path::new("spec");
+    let before = |field: &str| old.map(|old| old.at(field));
+    let frozen = |field: &str, errors: &mut ErrorList| {
+        immutable(spec.at(field), before(field), &at.child(field), errors)
+    };
+    if !frozen("podGroupTemplateRef", errors) && old.is_none() && spec.has("podGroupTemplateRef") {
+        let (reference, at) = (spec.at("podGroupTemplateRef"), at.child("podGroupTemplateRef"));
+        union(reference, None, &["workload"], &at, errors);
+        let (workload, at) = (reference.at("workload"), at.child("workload"));
+        if workload.is_object() {
+            long_name(workload.text("workloadName"), &at.child("workloadName"), errors);
+            short_name(workload.text("podGroupTemplateName"), &at.child("podGroupTemplateName"), errors);
         }
-        (false, true) if policy.at("gang").int("minCount").unwrap_or(0) == 0 => {
-            errors.required(&at.child("gang").child("minCount"), "");
+    }
+    if !frozen("schedulingPolicy", errors) && old.is_none() {
+        group::policy(spec.at("schedulingPolicy"), None, &at.child("schedulingPolicy"), errors);
+    }
+    if !frozen("schedulingConstraints", errors) && old.is_none() {
+        group::constraints(spec.at("schedulingConstraints"), &at.child("schedulingConstraints"), errors);
+    }
+    if !frozen("resourceClaims", errors) && old.is_none() {
+        group::claims(spec.list("resourceClaims"), &at.child("resourceClaims"), errors);
+    }
+    for field in ["disruptionMode", "priorityClassName", "priority"] {
+        frozen(field, errors);
+    }
+    if old.is_none() {
+        group::priority(spec, &at, errors);
+    }
+}
+
+fn status(new: &Value, old: &Value, errors: &mut ErrorList) {
+    let (status, at) = (new.at("status"), Path::new("status"));
+    check::conditions(status.list("conditions"), &at.child("conditions"), errors);
+    let claims = new.at("spec").list("resourceClaims");
+    let (statuses, at) = (status.list("resourceClaimStatuses"), at.child("resourceClaimStatuses"));
+    for (i, each) in statuses.iter().enumerate() {
+        let claim = each.text("name");
+        if !claims.iter().any(|c| c.text("name") == claim) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.invalid(&at.index(i).child("name"), claim, detail);
         }
-        _ => {}
+    }
+    if !changed(status.at("resourceClaimStatuses"), Some(old.at("status").at("resourceClaimStatuses"))) {
+        return;
+    }
+    if statuses.len() > 4 {
+        return errors.too_many(&at, statuses.len(), 4);
+    }
+    unique(statuses, "name", &["name", "resourceClaimName"], &at, errors);
+    for (i, each) in statuses.iter().enumerate() {
+        if let Some(name) = each.at("resourceClaimName").as_str() {
+            let at = at.index(i).child("resourceClaimName");
+            errors.each(&at, name, names::dns1123_subdomain(name));
+        }
     }
 }
 
