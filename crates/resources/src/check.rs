@@ -34,6 +34,8 @@ pub(crate) trait Errors {
     fn one_of(&mut self, at: &Path, value: &str, supported: &[&str]);
     /// The two must be equal.
     fn immutable(&mut self, at: &Path, new: &Value, old: &Value);
+    /// Likewise, where the message shows an internal struct.
+    fn immutable_as(&mut self, kind: &'static str, at: &Path, new: &Value, old: &Value);
 }
 
 impl Errors for ErrorList {
@@ -112,6 +114,20 @@ impl Errors for ErrorList {
             self.invalid(at, new.clone(), IMMUTABLE);
         }
     }
+
+    fn immutable_as(&mut self, kind: &'static str, at: &Path, new: &Value, old: &Value) {
+        if !same(new, old) {
+            self.invalid_shown(at, crate::internal::compact(kind, new), IMMUTABLE);
+        }
+    }
+}
+
+/// The fields of an object in this order, as the types with names for JSON show.
+pub(crate) fn shown(object: &Value, fields: &[&str]) -> String {
+    let given = fields.iter().filter(|field| object.has(field));
+    let parts: Vec<String> =
+        given.map(|field| format!("{}:{}", Value::from(*field), object.at(field))).collect();
+    format!("{{{}}}", parts.join(","))
 }
 
 /// Equal, where absent, null, "" and the empty list are the same.

@@ -4,7 +4,7 @@
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
-use crate::check::{Errors, IMMUTABLE, same};
+use crate::check::{self, Errors, IMMUTABLE, same};
 use crate::names;
 
 /// Must a rule look at this value? Not if it is what it was.
@@ -76,12 +76,7 @@ pub(crate) fn maximum(value: i64, max: i64, at: &Path, errors: &mut ErrorList) {
 pub(crate) fn unique(items: &[Value], key: &str, shown: &[&str], at: &Path, errors: &mut ErrorList) {
     for (i, item) in items.iter().enumerate() {
         if items[..i].iter().any(|other| same(other.at(key), item.at(key))) {
-            let parts: Vec<String> = shown
-                .iter()
-                .filter(|field| item.has(field))
-                .map(|field| format!("{}:{}", Value::from(*field), item.at(field)))
-                .collect();
-            errors.duplicate_shown(&at.index(i), format!("{{{}}}", parts.join(",")));
+            errors.duplicate_shown(&at.index(i), check::shown(item, shown));
         }
     }
 }

@@ -74,12 +74,12 @@ fn node(kind: &'static str, value: &Value) -> Node {
     }
     if let Some(inner) = kind.strip_prefix("[]") {
         return match value.as_array() {
-            Some(items) if !items.is_empty() => Node::List(items.iter().map(|v| node(inner, v)).collect()),
-            _ => null(),
+            Some(items) => Node::List(items.iter().map(|v| node(inner, v)).collect()),
+            None => null(),
         };
     }
     if let Some(inner) = kind.strip_prefix("map ") {
-        let Some(map) = value.as_object().filter(|m| !m.is_empty()) else { return null() };
+        let Some(map) = value.as_object() else { return null() };
         let mut entries: Vec<_> = map.iter().map(|(k, v)| (k.clone(), node(inner, v))).collect();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         return Node::Map(entries);
@@ -153,6 +153,7 @@ impl Node {
     fn write_compact(&self, out: &mut String) {
         match self {
             Node::Text(text) => out.push_str(text),
+            Node::List(items) if items.is_empty() => out.push_str("[]"),
             Node::List(items) => {
                 for (i, item) in items.iter().enumerate() {
                     out.push(if i == 0 { '[' } else { ',' });
@@ -185,7 +186,7 @@ impl Node {
             out.push(close);
         };
         match self {
-            Node::List(items) => {
+            Node::List(items) if !items.is_empty() => {
                 for (i, item) in items.iter().enumerate() {
                     line(out, i == 0, '[');
                     item.write_pretty(depth + 1, out);

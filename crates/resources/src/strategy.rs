@@ -101,6 +101,8 @@ pub struct Strategy {
     /// Subresources through which only these paths can be written (`*` is any list element): all other fields get no
     /// owner in managedFields.
     pub writes_only: &'static [(&'static str, &'static [&'static [&'static str]])],
+    /// Annotations that upstream keeps elsewhere: they are not shown where only metadata is.
+    pub hidden_annotations: &'static [&'static str],
     /// The API version objects are stored in; "" for the only or first one.
     pub storage: &'static str,
     /// (object, from, to): changes the shape between API versions of the kind; `apiVersion` is not its business.
@@ -130,6 +132,7 @@ impl Strategy {
         grace_period: |_, _| None,
         resets: &[],
         writes_only: &[],
+        hidden_annotations: &[],
         storage: "",
         convert: |_, _, _| {},
     };

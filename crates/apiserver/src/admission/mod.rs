@@ -6,6 +6,7 @@ mod lifecycle;
 mod limits;
 mod network;
 mod nodes;
+mod podgroup;
 mod podsecurity;
 mod priority;
 mod quota;
@@ -102,6 +103,7 @@ static PLUGINS: &[&Plugin] = &[
     &nodes::RESTRICTION,
     &nodes::TAINTS,
     &podsecurity::PLUGIN,
+    &podgroup::PLUGIN,
     &priority::PLUGIN,
     &tolerations::PLUGIN,
     &storage::DEFAULT_CLASS,

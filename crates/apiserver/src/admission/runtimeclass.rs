@@ -1,7 +1,7 @@
 //! RuntimeClass: a pod's overhead and scheduling from its class.
 
 use futures_util::FutureExt;
-use machinery::{Get, Status, meta};
+use machinery::{Get, Status};
 
 use super::{Attributes, Operation, Plugin, cached, forbidden};
 use crate::registry::Call;
@@ -51,8 +51,13 @@ fn admit(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
         }
         for (key, value) in selector {
             let selector = spec.child("nodeSelector");
-            if selector.get(&key).is_some_and(|v| *v != value) {
-                conflict = Some(key);
+            if let Some(own) = selector.get(&key).filter(|v| **v != value) {
+                let text = |v: &machinery::Value| v.as_str().unwrap_or("").to_owned();
+                conflict = Some(format!(
+                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
+                    text(&value),
+                    text(own)
+                ));
                 break;
             }
             selector.set(&key, value);
@@ -68,13 +73,7 @@ fn admit(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
         }
     }
     match conflict {
-        Some(_) => Err(forbidden(
-            a,
-            "pod rejected: conflict: RuntimeClass.scheduling.nodeSelector and pod.spec.nodeSelector have conflicting entries",
-        )),
-        None => {
-            let _ = meta::name(&class);
-            Ok(())
-        }
+        Some(why) => Err(forbidden(a, &why)),
+        None => Ok(()),
     }
 }

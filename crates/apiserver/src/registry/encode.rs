@@ -65,7 +65,15 @@ fn shaped(call: &Call, status: u16, object: Value, accepted: &Accepted) -> Resul
 
 /// PartialObjectMetadata of an object.
 pub fn partial(mut object: Value, version: &str) -> Value {
-    let metadata = object.unset("metadata").unwrap_or_default();
+    let mut metadata = object.unset("metadata").unwrap_or_default();
+    let group = object.text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    for name in resources::strategy(group, object.text("kind")).hidden_annotations {
+        let Some(annotations) = metadata.child_if("annotations") else { break };
+        annotations.unset(name);
+        if annotations.as_object().is_some_and(|a| a.is_empty()) {
+            metadata.unset("annotations");
+        }
+    }
     machinery::json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": format!("meta.k8s.io/{version}"),

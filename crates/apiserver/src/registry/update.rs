@@ -151,9 +151,11 @@ async fn round(
     let options = request.options;
     let old = from_entry(&resource, entry);
     if let Some(uid) = request.uid.as_deref().filter(|uid| *uid != meta::uid(&old)) {
+        let at = home.store_key(key);
+        // a dry run does not get as far as the store
+        let at = if options.dry_run { at.strip_prefix("/registry").unwrap_or(&at) } else { &at };
         let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            home.store_key(key),
+            "StorageError: invalid object, Code: 4, Key: {at}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
             meta::uid(&old)
         );
         return Err(Status::conflict(&call.gr(), call.name(), &why).into());

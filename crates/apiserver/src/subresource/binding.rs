@@ -31,8 +31,10 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         errors.push(machinery::field::Error::required(&at.child("name"), ""));
     }
     if !errors.is_empty() {
-        let about = machinery::GroupKind { group: String::new(), kind: "Binding".to_owned() };
-        return Err(Status::invalid(&about, &name, &errors));
+        // upstream returns this error bare
+        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let message = if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) };
+        return Err(Status::new(500, "", message));
     }
     let mut attributes = Attributes::new(call, Operation::Create, options.dry_run);
     attributes.name = name.clone();
@@ -54,7 +56,8 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
             options: &options,
             uid: (!uid.is_empty()).then_some(uid),
             may_create: false,
-            fields_done: false,
+            // the scheduler owns nothing of a pod
+            fields_done: true,
             change: &mut |call, old| assign(call, old, &binding, &node, now),
         },
     )

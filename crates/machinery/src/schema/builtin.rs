@@ -322,16 +322,14 @@ fn set_list_type(schema: &mut Schema, text: &'static str) {
 }
 
 fn set_map_type(schema: &mut Schema, kind: &str) {
-    if kind != "atomic" {
-        return;
-    }
+    let kind = if kind == "atomic" { MapType::Atomic } else { MapType::Granular };
     match &mut schema.shape {
-        Shape::Map(map) => map.kind = MapType::Atomic,
-        // a struct that is atomic at this field only gets a copy of its own
+        Shape::Map(map) => map.kind = kind,
+        // a struct that is otherwise at this field only gets a copy of its own
         Shape::Ref(id) => {
             let mut copy = self::schema(*id).clone();
             if let Shape::Struct(s) = &mut copy.shape {
-                s.kind = MapType::Atomic;
+                s.kind = kind;
             }
             *schema = Schema { default: schema.default.take(), ..copy };
         }

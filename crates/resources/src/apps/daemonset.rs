@@ -25,6 +25,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     warnings,
     columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
+    hidden_annotations: &[GENERATION],
     ..Strategy::BASE
 };
 
@@ -90,6 +91,8 @@ fn set_template_generation(obj: &mut Value, generation: i64) {
 }
 
 fn default(obj: &mut Value, _: &Context) {
+    let generation = template_generation(obj);
+    set_template_generation(obj, generation);
     let spec = obj.child("spec");
     let strategy = spec.child("updateStrategy");
     defaults::text(strategy, "type", "RollingUpdate");
@@ -112,6 +115,7 @@ fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
     if context.subresource == "status" {
         return keep(new, old, "spec");
     }
+    super::drop_disabled(new, old, context);
     keep(new, old, "status");
     let generation = template_generation(old);
     let template = |obj: &'_ Value| obj.at("spec").at("template").clone();
@@ -151,7 +155,8 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
         return errors;
     }
     let at = Path::new("spec").child("selector");
-    errors.immutable(&at, new.at("spec").at("selector"), old.at("spec").at("selector"));
+    let kind = "*meta.LabelSelector";
+    errors.immutable_as(kind, &at, new.at("spec").at("selector"), old.at("spec").at("selector"));
     spec(new, Options::template(context), &mut errors);
     errors
 }

@@ -7,12 +7,11 @@ use machinery::{Get, Value};
 use super::{collisions_not_decremented, counts, within};
 use crate::check::{Errors, same};
 use crate::columns::{CREATED, NAME, age, containers, name, number, query};
-use crate::gostruct::{Field, Zero, show};
 use crate::objectmeta::{keep, next_generation};
 use crate::pod::spec::Options;
 use crate::pod::{defaults, template};
 use crate::strategy::no_conditions;
-use crate::{Column, Columns, Context, Strategy, intstr, names, objectmeta};
+use crate::{Column, Columns, Context, Strategy, internal, intstr, names, objectmeta};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "apps",
@@ -99,7 +98,8 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     }
     spec(new.at("spec"), Options::template(context), &mut errors);
     let at = Path::new("spec").child("selector");
-    errors.immutable(&at, new.at("spec").at("selector"), old.at("spec").at("selector"));
+    let kind = "*meta.LabelSelector";
+    errors.immutable_as(kind, &at, new.at("spec").at("selector"), old.at("spec").at("selector"));
     errors
 }
 
@@ -135,8 +135,6 @@ pub(super) fn replica_template(spec: &Value, options: Options, at: &Path, errors
 }
 
 fn strategy(strategy: &Value, at: &Path, errors: &mut ErrorList) {
-    const STRATEGY: &[Field] =
-        &[("Type", "type", Zero::Text), ("RollingUpdate", "rollingUpdate", Zero::Null)];
     let rolling = strategy.at("rollingUpdate");
     let rolling_at = at.child("rollingUpdate");
     match strategy.text("type") {
@@ -158,7 +156,10 @@ fn strategy(strategy: &Value, at: &Path, errors: &mut ErrorList) {
             }
             intstr::at_most_all(unavailable, &unavailable_at, errors);
         }
-        _ => errors.unsupported_shown(at, show(strategy, STRATEGY), &["Recreate", "RollingUpdate"]),
+        _ => {
+            let shown = internal::compact("apps.DeploymentStrategy", strategy);
+            errors.unsupported_shown(at, shown, &["Recreate", "RollingUpdate"]);
+        }
     }
 }
 

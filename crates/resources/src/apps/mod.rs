@@ -6,7 +6,7 @@ use machinery::{Get, Value};
 use crate::Context;
 use crate::check::Errors;
 use crate::objectmeta::{generation_by_spec, keep};
-use crate::pod::warnings;
+use crate::pod::{disabled, warnings};
 
 pub(crate) mod controllerrevision;
 pub(crate) mod daemonset;
@@ -14,8 +14,18 @@ pub(crate) mod deployment;
 pub(crate) mod replicaset;
 pub(crate) mod statefulset;
 
+/// Takes out of the pod template what the features that are off would bring.
+pub(crate) fn drop_disabled(new: &mut Value, old: &Value, context: &Context) {
+    let before = old.at("spec").at("template").at("spec");
+    let template = new.child_if("spec").and_then(|spec| spec.child_if("template"));
+    if let Some(pod) = template.and_then(|template| template.child_if("spec")) {
+        disabled::drop(pod, before, context);
+    }
+}
+
 /// A new workload: no status yet, first generation.
-pub(crate) fn prepare_create(obj: &mut Value, _: &Context) {
+pub(crate) fn prepare_create(obj: &mut Value, context: &Context) {
+    drop_disabled(obj, &Value::Null, context);
     obj.set("status", serde_json::json!({}));
     obj.child("metadata").set("generation", 1);
 }
@@ -25,6 +35,7 @@ pub(crate) fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
     if context.subresource == "status" {
         keep(new, old, "spec");
     } else {
+        drop_disabled(new, old, context);
         keep(new, old, "status");
         generation_by_spec(new, old);
     }
@@ -53,10 +64,11 @@ pub(crate) fn within(status: &Value, fields: &[&str], of: &str, shown: &str, err
 }
 
 pub(crate) fn collisions_not_decremented(new: &Value, old: &Value, errors: &mut ErrorList) {
-    let count = |obj: &Value| obj.at("status").int("collisionCount").unwrap_or(0);
-    if count(new) < count(old) {
-        let at = Path::new("status").child("collisionCount");
-        errors.invalid(&at, count(new), "cannot be decremented");
+    let count = |obj: &Value| obj.at("status").int("collisionCount");
+    let Some(before) = count(old) else { return };
+    let now = count(new).unwrap_or(0);
+    if now < before {
+        errors.invalid(&Path::new("status").child("collisionCount"), now, "cannot be decremented");
     }
 }
 

@@ -30,8 +30,6 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     validate_update,
     warnings: super::named_warnings,
-    selectable: &["status.replicas"],
-    select: |obj, _| obj.at("status").int("replicas").unwrap_or(0).to_string(),
     columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE
@@ -88,7 +86,8 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     }
     spec(new.at("spec"), Options::template(context), &mut errors);
     let at = Path::new("spec").child("selector");
-    errors.immutable(&at, new.at("spec").at("selector"), old.at("spec").at("selector"));
+    let kind = "*meta.LabelSelector";
+    errors.immutable_as(kind, &at, new.at("spec").at("selector"), old.at("spec").at("selector"));
     errors
 }
 

@@ -1,12 +1,11 @@
-//! HorizontalPodAutoscalers. Of v1 only the target for CPU is converted: other metrics, behavior and conditions are
-//! not kept in annotations yet.
+//! HorizontalPodAutoscalers.
 
 use jiff::Timestamp;
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
-use super::metrics;
+use super::{metrics, v1};
 use crate::apps::counts;
 use crate::check::Errors;
 use crate::columns::{CREATED, NAME, age, name, number};
@@ -36,11 +35,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         }
         errors
     },
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells,
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
-    }),
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: crate::strategy::no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     storage: "v2",
     convert,
@@ -87,27 +82,16 @@ const DEFINITIONS: &[Column] = &[
     ("Age", "string", "", 0, CREATED),
 ];
 
-const TARGET: &str = "targetCPUUtilizationPercentage";
-const CURRENT: &str = "currentCPUUtilizationPercentage";
-
-fn cpu_metric(percent: i64) -> Value {
-    json!([{"type": "Resource", "resource": {
-        "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent},
-    }}])
-}
-
-fn is_cpu(metric: &Value) -> bool {
-    metric.text("type") == "Resource" && metric.at("resource").text("name") == "cpu"
-}
-
 fn default(obj: &mut Value, context: &Context) {
     let spec = obj.child("spec");
     spec.set_default("minReplicas", 1);
     if context.version == "v1" {
-        return;
+        // upstream's objects have been to the other version and back
+        v1::up(obj);
+        return v1::down(obj);
     }
     if spec.list("metrics").is_empty() {
-        spec.set("metrics", cpu_metric(80));
+        spec.set("metrics", vec![v1::cpu_metric(v1::DEFAULT_UTILIZATION)]);
     }
     if spec.has("behavior") {
         let behavior = spec.child("behavior");
@@ -134,44 +118,8 @@ fn current(obj: &Value, context: &Context) -> Value {
 
 fn convert(obj: &mut Value, from: &str, to: &str) {
     match (from, to) {
-        ("v1", "v2") => {
-            let percent = obj.at("spec").int(TARGET);
-            obj.child("spec").unset(TARGET);
-            obj.child("spec").set("metrics", cpu_metric(percent.unwrap_or(80)));
-            if obj.at("status").int("currentReplicas") == Some(0) {
-                // v2 leaves it out
-                obj.child("status").unset("currentReplicas");
-            }
-            if let Some(percent) = obj.at("status").int(CURRENT) {
-                let resource = json!({"name": "cpu", "current": {"averageUtilization": percent}});
-                obj.child("status")
-                    .set("currentMetrics", json!([{"type": "Resource", "resource": resource}]));
-                obj.child("status").unset(CURRENT);
-            }
-        }
-        ("v2", "v1") => {
-            let percent = |list: &[Value], part: &str| {
-                let cpu = list.iter().filter(|m| is_cpu(m));
-                cpu.filter_map(|m| m.at("resource").at(part).int("averageUtilization")).next()
-            };
-            let goal = percent(obj.at("spec").list("metrics"), "target");
-            let now = percent(obj.at("status").list("currentMetrics"), "current");
-            for (part, gone) in
-                [("spec", ["metrics", "behavior"]), ("status", ["currentMetrics", "conditions"])]
-            {
-                if obj.has(part) {
-                    for field in gone {
-                        obj.child(part).unset(field);
-                    }
-                }
-            }
-            if let Some(percent) = goal {
-                obj.child("spec").set(TARGET, percent);
-            }
-            if let Some(percent) = now {
-                obj.child("status").set(CURRENT, percent);
-            }
-        }
+        ("v1", "v2") => v1::up(obj),
+        ("v2", "v1") => v1::down(obj),
         _ => {}
     }
 }
@@ -250,7 +198,16 @@ fn rules(rules: &Value, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn cells(scaler: &Value, now: Timestamp) -> Vec<Value> {
+fn cells(hpa: &Value, now: Timestamp) -> Vec<Value> {
+    if hpa.at("spec").has("metrics") {
+        return current_cells(hpa, now);
+    }
+    let mut hpa = hpa.clone();
+    convert(&mut hpa, "v1", "v2");
+    current_cells(&hpa, now)
+}
+
+fn current_cells(scaler: &Value, now: Timestamp) -> Vec<Value> {
     const MAX: usize = 2;
     let (spec, status) = (scaler.at("spec"), scaler.at("status"));
     let target = spec.at("scaleTargetRef");

@@ -2,3 +2,4 @@
 
 pub(crate) mod horizontalpodautoscaler;
 mod metrics;
+mod v1;

@@ -72,10 +72,10 @@ fn default(obj: &mut Value, _: &Context) {
     spec.set_default("manualSelector", false);
     job_spec::default_policy(spec);
     defaults::template(spec.child("template"));
+    own_labels(obj);
 }
 
-/// The template's labels are the job's own unless it has some. That is a default, but it is made here: it is
-/// to have the labels that the server adds to the template, too.
+/// The template's labels are the job's own unless it has some.
 fn own_labels(obj: &mut Value) {
     let labels = obj.at("spec").at("template").at("metadata").at("labels").clone();
     let meta = obj.child("metadata");
@@ -86,7 +86,12 @@ fn own_labels(obj: &mut Value) {
 
 fn prepare_create(obj: &mut Value, context: &Context) {
     crate::apps::prepare_create(obj, context);
+    // labels taken from the template are to have what the server adds to the template, too
+    let taken = obj.at("metadata").at("labels") == obj.at("spec").at("template").at("metadata").at("labels");
     generate_selector(obj);
+    if taken {
+        obj.child("metadata").unset("labels");
+    }
     own_labels(obj);
 }
 
@@ -206,7 +211,12 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     template_update(new, old, &at, &mut errors);
     for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
-        errors.immutable(&at.child(field), spec.at(field), before.at(field));
+        let kind = match field {
+            "podFailurePolicy" => "*batch.PodFailurePolicy",
+            "successPolicy" => "*batch.SuccessPolicy",
+            _ => "any",
+        };
+        errors.immutable_as(kind, &at.child(field), spec.at(field), before.at(field));
     }
     errors
 }

@@ -47,7 +47,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
                 labels(spec.at("unverifiedUserAnnotations")).into(),
             ]
         },
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
+        conditions: crate::strategy::no_conditions,
     }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE

@@ -52,11 +52,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     validate_update,
     selectable: &["spec.signerName"],
     select: |obj, _| obj.at("spec").text("signerName").to_owned(),
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells,
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
-    }),
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: crate::strategy::no_conditions }),
     resets: &[
         ("", &[&["spec"], &["status"]]),
         ("status", &[&["spec"], &["status", "conditions"]]),

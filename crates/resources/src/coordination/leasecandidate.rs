@@ -25,8 +25,6 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     create_on_update: true,
     unconditional_update: false,
-    selectable: &["spec.leaseName"],
-    select: |obj, _| obj.at("spec").text("leaseName").to_owned(),
     columns: Some(Columns {
         definitions: DEFINITIONS,
         cells: |obj, now| {

@@ -264,7 +264,13 @@ fn update(new: &Value, old: &Value) -> ErrorList {
         (face.controller, "reportingController"),
         ("reportingInstance", "reportingInstance"),
     ] {
-        errors.immutable(&Path::new(shown), new.at(field), old.at(field));
+        let kind = match shown {
+            "involvedObject" => "core.ObjectReference",
+            "related" => "*core.ObjectReference",
+            "source" => "core.EventSource",
+            _ => "any",
+        };
+        errors.immutable_as(kind, &Path::new(shown), new.at(field), old.at(field));
     }
     errors
 }

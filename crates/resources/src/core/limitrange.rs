@@ -19,6 +19,14 @@ pub(crate) static STRATEGY: Strategy = Strategy {
             default_item(item);
         }
     },
+    prepare_create: |obj, _| {
+        let meta = obj.child("metadata");
+        if meta.text("name").is_empty() {
+            let name = other_uuid(meta.text("uid"));
+            meta.set("name", name);
+        }
+    },
+    create_on_update: true,
     validate: |obj, _| validate(obj),
     validate_update: |new, _, _| validate(new),
     columns: Some(Columns {
@@ -31,6 +39,15 @@ pub(crate) static STRATEGY: Strategy = Strategy {
 
 const DEFINITIONS: &[Column] =
     &[("Name", "string", "name", 0, NAME), ("Created At", "date", "", 0, crate::columns::CREATED)];
+
+/// A UUID made from another: a LimitRange without a name is given one that nobody else has.
+fn other_uuid(uid: &str) -> String {
+    let turn = |(i, c): (usize, char)| match c.to_digit(16) {
+        Some(digit) if i != 14 && i != 19 => char::from_digit(15 - digit, 16).unwrap_or(c),
+        _ => c,
+    };
+    uid.chars().enumerate().map(turn).collect()
+}
 
 /// For containers: limits are the maximum, requests the limits or the minimum.
 fn default_item(item: &mut Value) {

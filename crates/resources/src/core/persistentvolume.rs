@@ -273,7 +273,7 @@ fn classes(spec: &Value, inline: bool, at: &Path, errors: &mut ErrorList) {
             errors.forbidden(&at, detail);
         }
     }
-    if let Some(class) = spec.at("volumeAttributesClassName").as_str() {
+    if let Some(class) = spec.at("volumeAttributesClassName").as_str().filter(|_| !inline) {
         let class_at = at.child("volumeAttributesClassName");
         if class.is_empty() {
             errors.required(&class_at, "an empty string is disallowed");
@@ -301,7 +301,9 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
     if context.subresource == "status" {
         return objectmeta::validate_update(new, old);
     }
+    // upstream validates twice
     let mut errors = validate(new);
+    errors.extend(validate(new));
     let (spec, before) = (new.at("spec"), old.at("spec"));
     let (mut now, was) = (source(spec), source(before));
     let secret = "controllerExpandSecretRef";

@@ -72,7 +72,20 @@ fn default(obj: &mut Value, _: &Context) {
 
 fn prepare_create(obj: &mut Value, _: &Context) {
     obj.set("status", json!({"phase": "Pending"}));
+    drop_odd_source(obj.child("spec"), &Value::Null);
     mirror_data_source(obj.child("spec"));
+}
+
+/// Sources in the older field that are neither a claim nor a snapshot are passed over in silence, as ever.
+fn drop_odd_source(spec: &mut Value, old: &Value) {
+    if old.has("dataSource") || old.has("dataSourceRef") || spec.has("dataSourceRef") {
+        return;
+    }
+    let source = spec.at("dataSource");
+    let known = [("PersistentVolumeClaim", ""), ("VolumeSnapshot", "snapshot.storage.k8s.io")];
+    if !known.contains(&(source.text("kind"), source.text("apiGroup"))) {
+        spec.unset("dataSource");
+    }
 }
 
 /// The two fields for a data source say the same, unless the newer one names another namespace.
@@ -92,6 +105,7 @@ fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
         return keep(new, old, "spec");
     }
     keep(new, old, "status");
+    drop_odd_source(new.child("spec"), old.at("spec"));
     mirror_data_source(new.child("spec"));
 }
 

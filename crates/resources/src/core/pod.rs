@@ -5,7 +5,7 @@ use machinery::{Get, Value, json};
 
 use crate::objectmeta::{keep, next_generation, reset_for_status};
 use crate::pod::spec::Options;
-use crate::pod::{columns, defaults, qos, spec, status, update, warnings};
+use crate::pod::{columns, defaults, disabled, qos, spec, status, update, warnings};
 use crate::{Context, Strategy, check, ip};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
@@ -64,13 +64,15 @@ fn pod_ips(pod: &mut Value) {
     }
 }
 
-fn prepare_create(pod: &mut Value, _: &Context) {
+fn prepare_create(pod: &mut Value, context: &Context) {
+    disabled::drop(pod.child("spec"), &Value::Null, context);
     pod.child("metadata").set("generation", 1);
     let class = qos::class(pod.at("spec"));
     let mut status = json!({"phase": "Pending", "qosClass": class});
     if !pod.at("spec").list("schedulingGates").is_empty() {
         status["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null,
+            "lastTransitionTime": context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
@@ -123,6 +125,7 @@ fn merge_label_keys(term: &mut Value, keys: &str, operator: &str, labels: &Value
 }
 
 fn prepare_update(pod: &mut Value, old: &Value, context: &Context) {
+    disabled::drop(pod.child("spec"), old.at("spec"), context);
     match context.subresource {
         // The server's own assignment to a node: nothing of it is the client's to change.
         "binding" => {}

@@ -9,7 +9,7 @@ use crate::apps::{named_warnings, prepare_create, prepare_update};
 use crate::check::Errors;
 use crate::columns::{CREATED, NAME, age, containers, labels, name, number};
 use crate::pod::spec::Options;
-use crate::pod::{defaults, template};
+use crate::pod::{defaults, template, warnings};
 use crate::strategy::no_conditions;
 use crate::{Column, Columns, Context, Strategy, names, objectmeta};
 
@@ -25,7 +25,15 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     validate_update,
-    warnings: named_warnings,
+    // upstream confuses new and old here: on an update it warns about what the old template had
+    warnings: |new, old, context| {
+        let Some(old) = old else { return named_warnings(new, None, context) };
+        let generation = |obj: &Value| obj.at("metadata").int("generation");
+        if context.subresource == "status" || generation(new) == generation(old) {
+            return Vec::new();
+        }
+        warnings::warnings(old.at("spec").at("template"), &Path::new("spec").child("template"))
+    },
     orphans: true,
     selectable: &["status.replicas"],
     select: |obj, _| obj.at("status").int("replicas").unwrap_or(0).to_string(),

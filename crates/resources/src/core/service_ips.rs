@@ -49,13 +49,14 @@ pub fn patch_from_old(svc: &mut Value, old: &Value) {
     if external(svc) || external(old) {
         return;
     }
-    let spec = svc.at("spec");
-    if spec.text("clusterIP").is_empty() && spec.list("clusterIPs").is_empty() {
-        let before = old.at("spec");
-        if before.has("clusterIP") {
-            svc.child("spec").set("clusterIP", before.at("clusterIP").clone());
-            svc.child("spec").set("clusterIPs", before.at("clusterIPs").clone());
-        }
+    let before = old.at("spec");
+    let spec = svc.child("spec");
+    if spec.text("clusterIP").is_empty() && before.has("clusterIP") {
+        spec.set("clusterIP", before.at("clusterIP").clone());
+    }
+    let as_before = spec.text("clusterIP") == before.text("clusterIP");
+    if spec.list("clusterIPs").is_empty() && as_before && before.has("clusterIPs") {
+        spec.set("clusterIPs", before.at("clusterIPs").clone());
     }
     let needs_ports = |svc: &Value| matches!(svc.at("spec").text("type"), "NodePort" | "LoadBalancer");
     if needs_ports(old) && needs_ports(svc) {

@@ -23,11 +23,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         super::conditions(new, &mut errors);
         errors
     },
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells,
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
-    }),
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: crate::strategy::no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE
 };

@@ -30,7 +30,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     columns: Some(Columns {
         definitions: DEFINITIONS,
         cells: |obj, now| vec![name(obj), cidrs(obj).join(",").into(), age(obj, now)],
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
+        conditions: crate::strategy::no_conditions,
     }),
     resets: &[("", &[&["status"]]), ("status", &[&["metadata"], &["spec"]])],
     ..Strategy::BASE
@@ -90,6 +90,7 @@ fn validate_update(new: &Value, old: &Value, context: &Context) -> ErrorList {
                 spec(&now, &mut errors);
             }
         }
+        _ if now.is_empty() => errors.invalid(&at, Value::Null, IMMUTABLE),
         _ => errors.invalid(&at, now, IMMUTABLE),
     }
     errors

@@ -23,7 +23,8 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     validate: |obj, _| validate(obj),
     validate_update: |new, old, _| {
-        let mut errors = objectmeta::validate_update(new, old);
+        let mut errors = validate(new);
+        errors.extend(objectmeta::validate_update(new, old));
         errors.immutable(&Path::new("handler"), new.at("handler"), old.at("handler"));
         errors
     },
@@ -77,8 +78,7 @@ fn tolerations(tolerations: &[Value], at: &Path, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for (i, toleration) in tolerations.iter().enumerate() {
         if !seen.insert(["key", "operator", "value", "effect"].map(|f| toleration.text(f))) {
-            let shown = show(toleration, SHOWN);
-            errors.duplicate(&at.index(i), serde_json::from_str::<Value>(&shown).unwrap_or_default());
+            errors.duplicate_shown(&at.index(i), show(toleration, SHOWN));
         }
     }
 }

@@ -6,6 +6,7 @@ use machinery::{Get, Value};
 pub(crate) mod columns;
 mod containers;
 pub(crate) mod defaults;
+pub(crate) mod disabled;
 mod env;
 pub(crate) mod handlers;
 pub(crate) use handlers::port;

@@ -337,11 +337,16 @@ pub(crate) fn template_meta(meta: &Value, at: &Path, errors: &mut ErrorList) {
         "name",
         "generateName",
         "namespace",
+        "selfLink",
         "uid",
         "resourceVersion",
         "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
         "ownerReferences",
         "finalizers",
+        "managedFields",
     ] {
         let value = meta.at(field);
         let empty =

@@ -38,7 +38,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
                 age(obj, now),
             ]
         },
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
+        conditions: crate::strategy::no_conditions,
     }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE

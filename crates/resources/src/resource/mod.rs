@@ -50,6 +50,10 @@ fn default_request(request: &mut Value) {
     }
 }
 
+fn given(value: &Value) -> bool {
+    !value.is_null() && value != "" && value != 0
+}
+
 /// What is no part of an exact request.
 const OUTSIDE: &[&str] = &["name", "firstAvailable"];
 
@@ -61,7 +65,10 @@ fn convert_claim(spec: &mut Value, from: &str, to: &str) {
     for request in spec.child("devices").list_mut("requests") {
         if to == "v1beta1" {
             unwrap_part(request, "exactly");
-        } else if request.as_object().is_some_and(|r| r.keys().any(|k| !OUTSIDE.contains(&&**k))) {
+        } else if request
+            .as_object()
+            .is_some_and(|r| r.iter().any(|(k, v)| !OUTSIDE.contains(&&**k) && given(v)))
+        {
             wrap_part(request, "exactly", OUTSIDE);
         }
     }

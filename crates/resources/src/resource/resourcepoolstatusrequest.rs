@@ -58,7 +58,14 @@ fn spec(spec: &Value, errors: &mut ErrorList) {
 }
 
 fn caseless(name: &str) -> Vec<String> {
-    names::dns1123_subdomain(&name.to_lowercase())
+    let words = |message: String| {
+        message
+            .replace("a lowercase RFC 1123", "an RFC 1123")
+            .replace("lower case alphanumeric", "alphanumeric")
+            .replace("'example.com'", "'Example.com'")
+            .replace("253 characters", "253 bytes")
+    };
+    names::dns1123_subdomain(&name.to_lowercase()).into_iter().map(words).collect()
 }
 
 fn pool_name(name: &str, at: &Path, errors: &mut ErrorList) {

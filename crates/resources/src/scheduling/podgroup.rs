@@ -10,7 +10,7 @@ use crate::check::{self, Errors};
 use crate::columns::{CREATED, NAME, age, name, or_none};
 use crate::declared::{changed, immutable, long_name, short_name, union, unique};
 use crate::objectmeta::{self, keep};
-use crate::{Column, Columns, Strategy, names};
+use crate::{Column, Columns, Context, Strategy, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "scheduling.k8s.io",
@@ -19,6 +19,8 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     prepare_create: |obj, context| {
         obj.set("status", json!({}));
         group::drop_disabled(obj.child("spec"), &Value::Null, context);
+        // what reads from the store is given defaults once more
+        obj.child("spec").set_default("disruptionMode", "Pod");
     },
     prepare_update: |new, old, context| {
         if context.subresource == "status" {
@@ -36,9 +38,9 @@ pub(crate) static STRATEGY: Strategy = Strategy {
             group::drop_disabled(new.child("spec"), old.at("spec"), context);
         }
     },
-    validate: |obj, _| {
+    validate: |obj, context| {
         let mut errors = objectmeta::validate(obj, true, names::subdomain_name);
-        spec(obj.at("spec"), None, &mut errors);
+        spec(obj.at("spec"), None, context, &mut errors);
         errors
     },
     validate_update: |new, old, context| {
@@ -46,15 +48,11 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         if context.subresource == "status" {
             status(new, old, &mut errors);
         } else {
-            spec(new.at("spec"), Some(old.at("spec")), &mut errors);
+            spec(new.at("spec"), Some(old.at("spec")), context, &mut errors);
         }
         errors
     },
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells,
-        conditions: |obj| obj.at("status").list("conditions").to_vec(),
-    }),
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: crate::strategy::no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     ..Strategy::BASE
 };
@@ -73,7 +71,7 @@ const DEFINITIONS: &[Column] = &[
     ("Age", "string", "", 0, CREATED),
 ];
 
-fn spec(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+fn spec(spec: &Value, old: Option<&Value>, context: &Context, errors: &mut ErrorList) {
     let at = Path::new("spec");
     let before = |field: &str| old.map(|old| old.at(field));
     let frozen = |field: &str, errors: &mut ErrorList| {
@@ -98,7 +96,11 @@ fn spec(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
         group::claims(spec.list("resourceClaims"), &at.child("resourceClaims"), errors);
     }
     for field in ["disruptionMode", "priorityClassName", "priority"] {
-        frozen(field, errors);
+        if context.enabled("WorkloadAwarePreemption") {
+            frozen(field, errors);
+        } else if old.is_some() && spec.has(field) && changed(spec.at(field), before(field)) {
+            errors.forbidden(&at.child(field), "");
+        }
     }
     if old.is_none() {
         group::priority(spec, &at, errors);

@@ -14,11 +14,6 @@ use crate::{Column, Columns, Context, Strategy, names};
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "scheduling.k8s.io",
     kind: "Workload",
-    default: |obj, _| {
-        for template in obj.child("spec").list_mut("podGroupTemplates") {
-            template.set_default("disruptionMode", "Pod");
-        }
-    },
     prepare_create: |obj, context| drop_disabled(obj, &Value::Null, context),
     prepare_update: drop_disabled,
     validate: |obj, _| {
@@ -80,7 +75,7 @@ fn spec(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     if bad {
         return;
     }
-    unique(templates, "name", &["name", "schedulingPolicy"], &at, errors);
+    unique(templates, "name", &["name", "schedulingPolicy", "schedulingConstraints"], &at, errors);
     for (i, template) in templates.iter().enumerate() {
         let at = at.index(i);
         short_name(template.text("name"), &at.child("name"), errors);

@@ -4,11 +4,9 @@ use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
 use crate::check::{self, Errors, IMMUTABLE, same};
-use crate::columns::{NAME, name};
 use crate::pod::requirements::not_negative;
 use crate::pod::warnings;
-use crate::strategy::no_conditions;
-use crate::{Column, Columns, Strategy, gostruct, names, objectmeta};
+use crate::{Strategy, gostruct, names, objectmeta};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "storage.k8s.io",
@@ -31,34 +29,8 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     warnings: |new, _, _| old_labels(new.at("nodeTopology")),
     unconditional_update: false,
-    columns: Some(Columns {
-        definitions: DEFINITIONS,
-        cells: |obj, _| {
-            let capacity = obj.at("capacity").as_str().unwrap_or("<unset>");
-            vec![name(obj), obj.text("storageClassName").into(), capacity.into()]
-        },
-        conditions: no_conditions,
-    }),
     ..Strategy::BASE
 };
-
-const DEFINITIONS: &[Column] = &[
-    ("Name", "string", "name", 0, NAME),
-    (
-        "StorageClassName",
-        "string",
-        "",
-        0,
-        "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
-    ),
-    (
-        "Capacity",
-        "string",
-        "",
-        0,
-        "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.\n\nThe semantic is currently (CSI spec 1.2) defined as: The available capacity, in bytes, of the storage that can be used to provision volumes. If not set, that information is currently unavailable.",
-    ),
-];
 
 fn validate(obj: &Value, lax: bool) -> ErrorList {
     let mut errors = objectmeta::validate(obj, true, names::subdomain_name);

@@ -27,7 +27,8 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     validate: |obj, _| validate(obj),
     validate_update: |new, old, _| {
         let mut errors = validate(new);
-        errors.immutable(&Path::new("spec"), new.at("spec"), old.at("spec"));
+        let (now, before) = (new.at("spec"), old.at("spec"));
+        errors.immutable_as("storage.VolumeAttachmentSpec", &Path::new("spec"), now, before);
         errors
     },
     unconditional_update: false,

@@ -1,10 +1,10 @@
 //! StorageVersionMigrations.
 
-use machinery::field::{ErrorList, Path};
+use machinery::field::{Error, ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
-use crate::check::{self, Errors, IMMUTABLE, same};
+use crate::check::{self, Errors, IMMUTABLE};
 use crate::objectmeta::{self, keep};
 use crate::{Strategy, names};
 
@@ -17,13 +17,15 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     validate: |obj, _| validate(obj),
     validate_update: |new, old, context| {
-        let mut errors = objectmeta::validate_update(new, old);
         if context.subresource == "status" {
-            let at = Path::new("status").child("conditions");
-            check::conditions(new.at("status").list("conditions"), &at, &mut errors);
-        } else if !same(new.at("spec"), old.at("spec")) {
-            errors.invalid(&Path::new("spec"), new.at("spec").clone(), IMMUTABLE);
+            let mut errors = objectmeta::validate_update(new, old);
+            status(new.at("status"), old.at("status"), &mut errors);
+            return errors;
         }
+        let mut errors = validate(new);
+        errors.extend(objectmeta::validate_update(new, old));
+        let kind = "storagemigration.StorageVersionMigrationSpec";
+        errors.immutable_as(kind, &Path::new("spec"), new.at("spec"), old.at("spec"));
         errors
     },
     unconditional_update: false,
@@ -34,8 +36,55 @@ pub(crate) static STRATEGY: Strategy = Strategy {
 fn validate(obj: &Value) -> ErrorList {
     let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
     let (resource, at) = (obj.at("spec").at("resource"), Path::new("spec").child("resource"));
-    if resource.text("resource").is_empty() {
-        errors.required(&at.child("resource"), "resource is required to be set");
+    let (name, group) = (resource.text("resource"), resource.text("group"));
+    let mut check = |field: &str, text: &str, messages: Vec<String>| {
+        if !messages.is_empty() {
+            errors.invalid(&at.child(field), text, messages.join(","));
+        }
+    };
+    if !name.is_empty() {
+        check("resource", name, names::dns1035_label(name));
+    }
+    if !group.is_empty() {
+        check("group", group, names::dns1123_subdomain(group));
+    }
+    if name.is_empty() {
+        let error = Error::required(&at.child("resource"), "resource is required to be set");
+        let after_metadata = errors.iter().position(|e| e.field.as_str().starts_with("spec"));
+        errors.insert(after_metadata.unwrap_or(errors.len()), error);
     }
     errors
+}
+
+fn status(status: &Value, old: &Value, errors: &mut ErrorList) {
+    let at = Path::new("status");
+    let (now, before) = (status.text("resourceVersion"), old.text("resourceVersion"));
+    let well_formed = now.bytes().all(|b| b.is_ascii_digit()) && !now.starts_with('0');
+    if !now.is_empty() && !well_formed {
+        let detail = format!("resource version is not well formed: {now}");
+        errors.invalid(&at.child("resourceVersion"), now, detail);
+    }
+    let conditions = status.list("conditions");
+    check::conditions(conditions, &at.child("conditions"), errors);
+    if !before.is_empty() && before != now {
+        errors.invalid(&at.child("resourceVersion"), now, IMMUTABLE);
+    }
+    let is = |status: &Value, kind: &str| {
+        let found = status.list("conditions").iter().find(|c| c.text("type") == kind);
+        found.is_some_and(|c| c.text("status") == "True")
+    };
+    let mut wrong = |detail: &str| {
+        let fields = ["type", "status", "observedGeneration", "lastTransitionTime", "reason", "message"];
+        let shown: Vec<String> = conditions.iter().map(|c| check::shown(c, &fields)).collect();
+        errors.invalid_shown(&at.child("conditions"), format!("[{}]", shown.join(",")), detail);
+    };
+    if is(status, "Succeeded") && is(status, "Failed") {
+        wrong("Both success and failed conditions cannot be true at the same time");
+    }
+    if is(old, "Succeeded") && !is(status, "Succeeded") {
+        wrong("Success condition cannot be set to false once it is true");
+    }
+    if is(old, "Failed") && !is(status, "Failed") {
+        wrong("Failed condition cannot be set to false once it is true");
+    }
 }
