@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::common;
 use crate::check::{self, Errors};
+use crate::columns::{CREATED, NAME, age, name, since};
 use crate::objectmeta::{self, generation_by_spec, keep};
-use crate::{Strategy, names};
+use crate::strategy::no_conditions;
+use crate::{Column, Columns, Strategy, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "resource.k8s.io",
@@ -51,9 +53,41 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         }
         errors
     },
+    columns: Some(Columns {
+        definitions: DEFINITIONS,
+        cells: |obj, now| {
+            let taint = obj.at("spec").at("taint");
+            let added = taint.text("timeAdded");
+            let added = if added.is_empty() { String::new() } else { since(added, now) };
+            let text = |field: &str| taint.text(field).into();
+            vec![name(obj), text("key"), text("value"), text("effect"), added.into(), age(obj, now)]
+        },
+        conditions: no_conditions,
+    }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     ..Strategy::BASE
 };
+
+const DEFINITIONS: &[Column] = &[
+    ("Name", "string", "name", 0, NAME),
+    ("Key", "string", "", 0, "The taint key to be applied to a device. Must be a label name."),
+    ("Value", "string", "", 0, "The taint value corresponding to the taint key. Must be a label value."),
+    (
+        "Effect",
+        "string",
+        "",
+        0,
+        "The effect of the taint on claims that do not tolerate the taint and through such claims on the pods using them.\n\nValid effects are None, NoSchedule and NoExecute. PreferNoSchedule as used for nodes is not valid here. More effects may get added in the future. Consumers must treat unknown effects like None.",
+    ),
+    (
+        "TimeAdded",
+        "string",
+        "",
+        0,
+        "TimeAdded represents the time at which the taint was added or (only in a DeviceTaintRule) the effect was modified. Added automatically during create or update if not set.\n\nIn addition, in a DeviceTaintRule a value provided during an update gets replaced with the current time if the provided value is the same as the old one and the new effect is different. Changing the key and/or value while keeping the effect unchanged is possible and does not update the time stamp because the eviction which uses it is either already started (NoExecute) or not started yet (NoEffect, NoSchedule).",
+    ),
+    ("Age", "string", "", 0, CREATED),
+];
 
 /// `old` is null for a new rule.
 fn spec(spec: &Value, old: &Value, errors: &mut ErrorList) {

@@ -1,12 +1,15 @@
 //! ResourcePoolStatusRequests.
 
+use jiff::Timestamp;
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
 use crate::check::{self, Errors, IMMUTABLE, same};
+use crate::columns::{NAME, name, since};
 use crate::declared::{changed, immutable, long_name, maximum, minimum, required, unique};
 use crate::objectmeta::{self, keep};
-use crate::{Strategy, internal, names};
+use crate::strategy::no_conditions;
+use crate::{Column, Columns, Strategy, internal, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "resource.k8s.io",
@@ -38,9 +41,62 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     unconditional_update: false,
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata"]])],
     ..Strategy::BASE
 };
+
+const DEFINITIONS: &[Column] = &[
+    ("Name", "string", "name", 0, NAME),
+    ("Driver", "string", "", 0, "The driver to query pools for."),
+    ("Total", "string", "", 0, "Total number of devices across all pools."),
+    ("Available", "string", "", 0, "Number of available devices across all pools."),
+    ("Allocated", "string", "", 0, "Number of allocated devices across all pools."),
+    ("Unavailable", "string", "", 0, "Number of unavailable devices across all pools."),
+    ("Errors", "string", "", 0, "Number of pools with validation errors."),
+    ("Pools", "integer", "", 0, "Total number of matching pools."),
+    ("Status", "string", "", 0, "Processing status."),
+    ("Completed", "string", "", 0, "Time since the observation completed."),
+];
+
+fn cells(request: &Value, now: Timestamp) -> Vec<Value> {
+    let status = request.at("status");
+    let pools = status.list("pools");
+    let count = status.int("poolCount").unwrap_or(0);
+    let done = status
+        .list("conditions")
+        .iter()
+        .find(|c| matches!(c.text("type"), "Complete" | "Failed") && c.text("status") == "True");
+    let state = done.map_or("Pending", |c| c.text("type"));
+    let shown = match state {
+        "Complete" if count > pools.len() as i64 => format!("Complete ({}/{count} pools)", pools.len()),
+        state => state.to_owned(),
+    };
+    let sums = status.is_object() && state != "Failed";
+    let sum = |field: &str| match sums {
+        true => pools.iter().filter_map(|p| p.int(field)).sum::<i64>().to_string(),
+        false => "-".to_owned(),
+    };
+    let errors = match sums {
+        true => pools.iter().filter(|p| p.has("validationError")).count().to_string(),
+        false => "-".to_owned(),
+    };
+    let completed = done
+        .filter(|c| c.text("type") == "Complete")
+        .map_or("<none>".to_owned(), |c| since(c.text("lastTransitionTime"), now));
+    vec![
+        name(request),
+        request.at("spec").text("driver").into(),
+        sum("totalDevices").into(),
+        sum("availableDevices").into(),
+        sum("allocatedDevices").into(),
+        sum("unavailableDevices").into(),
+        errors.into(),
+        count.into(),
+        shown.into(),
+        completed.into(),
+    ]
+}
 
 fn spec(spec: &Value, errors: &mut ErrorList) {
     let at = Path::new("spec");
