@@ -25,6 +25,11 @@ impl Version {
     pub const COMPATIBLE: Version = Version(35);
 }
 
+/// Expressions with so many places to nest are compiled on a stack of their own.
+const DEEP: usize = 60;
+/// Reserved, not used, unless it is needed.
+const STACK: usize = 128 << 20;
+
 /// Variables and types that expressions may use. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env(pub(crate) Arc<EnvBuilder>);
@@ -62,6 +67,25 @@ impl Env {
     /// # Errors
     /// All that is wrong with it, in cel-go's text.
     pub fn compile(&self, expression: &str) -> Result<Program, Issues> {
+        // every rule of the grammar may stand within itself 250 times: more than small stacks hold
+        let nested = expression.bytes().filter(|b| b"([{?.+-*/%!".contains(b)).take(DEEP).count();
+        if nested < DEEP {
+            return self.compile_here(expression);
+        }
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().stack_size(STACK);
+            match builder.spawn_scoped(scope, || self.compile_here(expression)).map(|thread| thread.join()) {
+                Ok(Ok(result)) => result,
+                _ => {
+                    let mut report = Report::default();
+                    report.nowhere("there is no memory to compile the expression".into());
+                    Err(report.finish(&Source::new(expression)))
+                }
+            }
+        })
+    }
+
+    fn compile_here(&self, expression: &str) -> Result<Program, Issues> {
         let source = Source::new(expression);
         let mut report = Report::default();
         let version = self.0.version;

@@ -179,16 +179,36 @@ fn of_lists(overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> O
     })
 }
 
+/// What shares its parts may be larger than anything that could be looked at; so much is beyond any budget.
+const MAX_TRAVERSAL: u64 = 1 << 24;
+
 /// The cost of looking at everything in a value.
 fn traversal(value: &Value<'_>) -> u64 {
+    let mut seen = 0;
+    traverse(value, &mut seen)
+}
+
+fn traverse(value: &Value<'_>, seen: &mut u64) -> u64 {
+    *seen += 1;
+    if *seen > MAX_TRAVERSAL {
+        return MAX_TRAVERSAL;
+    }
     match value {
         Value::String(text) => (text.len() as f64 * TRAVERSAL) as u64,
         Value::Bytes(bytes) => (bytes.len() as f64 * TRAVERSAL) as u64,
-        Value::List(list) => list.iter().map(|item| item.map_or(1, |item| traversal(&item))).sum(),
+        Value::List(list) => {
+            let each = |total: u64, item: Result<Value<'_>, _>| {
+                total.saturating_add(item.map_or(1, |item| traverse(&item, seen)))
+            };
+            list.iter().fold(0, each)
+        }
         Value::Map(map) => {
-            let entry =
-                |key: Value<'_>| traversal(&key) + map.find(&key).ok().flatten().map_or(1, |v| traversal(&v));
-            map.keys().into_iter().map(entry).sum()
+            let entry = |total: u64, key: Value<'_>| {
+                let own = traverse(&key, seen);
+                let value = map.find(&key).ok().flatten().map_or(1, |v| traverse(&v, seen));
+                total.saturating_add(own).saturating_add(value)
+            };
+            map.keys().into_iter().fold(0, entry)
         }
         _ => 1,
     }

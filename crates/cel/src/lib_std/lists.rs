@@ -138,7 +138,7 @@ pub(crate) fn distinct<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
 }
 
 /// Longer lists cannot be paid for.
-const MAX_RANGE: i64 = 1 << 24;
+const MAX_RANGE: i64 = 1 << 21;
 
 pub(crate) fn range<'a>(args: &[Value<'a>], _: Host<'_, 'a>) -> Res<'a> {
     match args {

@@ -11,6 +11,8 @@ use crate::schema::{ListType, Schema};
 type Answer = Result<bool, EvalError>;
 
 const NO_OVERLOAD: &str = "no such overload";
+/// Items of a list; all of them cost more than any budget.
+const MAX_ITEMS: usize = 1 << 25;
 
 impl<'a> Value<'a> {
     /// `==`. Numbers are equal by value whatever their types; values of different types are not equal.
@@ -213,6 +215,8 @@ impl<'a> List<'a> {
     pub(crate) fn plus(&self, other: &List<'a>) -> Result<List<'a>, EvalError> {
         let (kind, schema) = match list_type(self) {
             Some((kind @ (ListType::Set | ListType::Map), schema)) => (kind, schema),
+            // what shares its parts may be longer than anything that could be looked at
+            _ if self.len().saturating_add(other.len()) > MAX_ITEMS => return Err(EvalError::CostExceeded),
             _ => return Ok(self.clone().concat(other.clone())),
         };
         let mut items: Vec<Value<'a>> = self.iter().collect::<Result<_, _>>()?;

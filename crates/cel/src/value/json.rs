@@ -9,6 +9,9 @@ use super::{Key, List, Map, Text, Timestamp, Value, time};
 use crate::EvalError;
 use crate::schema::{Format, Kind, ListType, Schema};
 
+/// Values within a value: more do not fit into a request.
+const MAX_VALUES: u32 = 3 << 20;
+
 impl<'a> Value<'a> {
     /// Reads data by its schema.
     ///
@@ -87,8 +90,14 @@ impl<'a> Value<'a> {
     /// text, objects as maps.
     ///
     /// # Errors
-    /// A value that has no JSON form, or a map whose key is no text.
+    /// A value that has no JSON form, a map whose key is no text, or more values than an object can have.
     pub fn to_json(&self) -> Result<Json, EvalError> {
+        self.made_json(&mut { MAX_VALUES })
+    }
+
+    /// `left`: how many values it may have yet; parts may be shared, so that it is larger than it looks.
+    fn made_json(&self, left: &mut u32) -> Result<Json, EvalError> {
+        *left = left.checked_sub(1).ok_or("the value is too large")?;
         Ok(match self {
             Value::Null => Json::Null,
             Value::Bool(b) => Json::Bool(*b),
@@ -101,14 +110,14 @@ impl<'a> Value<'a> {
             Value::Duration(nanos) => Json::from(time::seconds_text(*nanos)),
             Value::List(List::Json { items, .. }) => Json::Array(items.to_vec()),
             Value::List(list) => {
-                Json::Array(list.iter().map(|item| item?.to_json()).collect::<Result<_, EvalError>>()?)
+                Json::Array(list.iter().map(|item| item?.made_json(left)).collect::<Result<_, EvalError>>()?)
             }
             Value::Map(Map::Json { entries, .. }) => Json::Object((*entries).clone()),
             Value::Map(Map::Entries(entries)) => {
                 let mut out = JsonMap::new();
                 for (key, value) in entries.iter() {
                     match key.key() {
-                        Some(Key::String(key)) => out.insert(key.into(), value.to_json()?),
+                        Some(Key::String(key)) => out.insert(key.into(), value.made_json(left)?),
                         _ => return Err(format!("map key {} is not a string", key.shown()).into()),
                     };
                 }
@@ -117,11 +126,11 @@ impl<'a> Value<'a> {
             Value::Object(object) => {
                 let mut out = JsonMap::new();
                 for (name, value) in &object.fields {
-                    out.insert(name.to_string(), value.to_json()?);
+                    out.insert(name.to_string(), value.made_json(left)?);
                 }
                 Json::Object(out)
             }
-            Value::Optional(Some(value)) => value.to_json()?,
+            Value::Optional(Some(value)) => value.made_json(left)?,
             Value::Unknown(json) => (*json).clone(),
             Value::Quantity(quantity) => Json::from(quantity.to_string()),
             other => return Err(format!("no JSON form of {}", other.type_name()).into()),
