@@ -90,7 +90,7 @@ fn returns_object(call: &Call) -> bool {
 pub fn parse_delete_options(call: &mut Call, body: &[u8]) -> Result<DeleteOptions, Status> {
     let mut errors = Vec::new();
     let mut options = DeleteOptions::default();
-    let mut revision_of = |v: &Value| {
+    let revision_of = |v: &Value| {
         let text = |key: &str| v.at("preconditions").get(key).and_then(Value::as_str).map(str::to_owned);
         (text("uid"), text("resourceVersion"))
     };

@@ -121,6 +121,10 @@ pub(super) fn down(hpa: &mut Value) {
     if let Some(percent) = current {
         hpa.child("status").set(CURRENT, percent);
     }
+    if let Some(status) = hpa.child_if("status") {
+        // v1 always has it
+        status.set_default("currentReplicas", 0);
+    }
 }
 
 /// The names of Go's fields as the API has them; what is null is left out.
@@ -334,7 +338,7 @@ mod tests {
         let mut old = hpa.clone();
         down(&mut old);
         assert_eq!(old["spec"], json!({TARGET: 50}));
-        assert_eq!(old["status"], json!({CURRENT: 2}));
+        assert_eq!(old["status"], json!({CURRENT: 2, "currentReplicas": 0}));
         let annotations = &old["metadata"]["annotations"];
         let want = r#"[{"type":"Pods","pods":{"metricName":"m","targetAverageValue":"1"}}]"#;
         assert_eq!(annotations[METRICS], want);

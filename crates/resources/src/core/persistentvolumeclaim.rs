@@ -70,14 +70,19 @@ fn default(obj: &mut Value, _: &Context) {
     quantity::round_up(status, "allocatedResources");
 }
 
-fn prepare_create(obj: &mut Value, _: &Context) {
+fn prepare_create(obj: &mut Value, context: &Context) {
     obj.set("status", json!({"phase": "Pending"}));
-    drop_odd_source(obj.child("spec"), &Value::Null);
+    drop_odd_source(obj.child("spec"), &Value::Null, context);
     mirror_data_source(obj.child("spec"));
 }
 
 /// Sources in the older field that are neither a claim nor a snapshot are passed over in silence, as ever.
-fn drop_odd_source(spec: &mut Value, old: &Value) {
+fn drop_odd_source(spec: &mut Value, old: &Value, context: &Context) {
+    let other_namespace = !spec.at("dataSourceRef").text("namespace").is_empty();
+    let had = old.has("dataSourceRef");
+    if other_namespace && !had && !context.enabled("CrossNamespaceVolumeDataSource") {
+        spec.unset("dataSourceRef");
+    }
     if old.has("dataSource") || old.has("dataSourceRef") || spec.has("dataSourceRef") {
         return;
     }
@@ -105,7 +110,7 @@ fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
         return keep(new, old, "spec");
     }
     keep(new, old, "status");
-    drop_odd_source(new.child("spec"), old.at("spec"));
+    drop_odd_source(new.child("spec"), old.at("spec"), context);
     mirror_data_source(new.child("spec"));
 }
 
