@@ -9,6 +9,7 @@
 
 mod clusterrole;
 mod common;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;

@@ -34,6 +34,7 @@ pub const TABLE: &[Controller] = &[
     crate::tainteviction::CONTROLLER,
     crate::podgc::CONTROLLER,
     crate::job::CONTROLLER,
+    crate::cronjob::CONTROLLER,
     crate::ttlafterfinished::CONTROLLER,
     crate::quota::CONTROLLER,
     crate::disruption::CONTROLLER,

@@ -44,6 +44,7 @@ mod scheduling;
 mod storage;
 mod storagemigration;
 
+pub use batch::schedule as cron;
 pub use core::event::convert as convert_event;
 pub use core::service_ips;
 

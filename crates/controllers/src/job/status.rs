@@ -60,7 +60,7 @@ pub fn count(view: &View<'_>, new: &mut JobStatus) -> Tally {
     let waiting =
         |uid: &String| view.pods.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid) && tracked(pod));
     let mut uncounted = new.uncounted_terminated_pods.take().unwrap_or_default();
-    let mut settle = |uids: &mut Option<Vec<String>>, count: &mut Option<i32>, counts: bool| {
+    let settle = |uids: &mut Option<Vec<String>>, count: &mut Option<i32>, counts: bool| {
         let all = uids.take().unwrap_or_default();
         let (left, gone): (Vec<String>, Vec<String>) = all.into_iter().partition(|uid| waiting(uid));
         if counts && !gone.is_empty() {

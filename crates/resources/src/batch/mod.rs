@@ -5,4 +5,4 @@ pub(crate) mod indexes;
 pub(crate) mod job;
 pub(crate) mod job_spec;
 pub(crate) mod job_status;
-pub(crate) mod schedule;
+pub mod schedule;
