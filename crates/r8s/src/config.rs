@@ -77,6 +77,18 @@ pub struct Settings {
     /// When pods are evicted, as the kubelet's flag (memory.available<100Mi,nodefs.available<10%,…)
     #[arg(long, value_name = "SIGNAL<LIMIT,…")]
     pub eviction_hard: Option<String>,
+    /// Also serve API versions that Kubernetes removed (extensions/v1beta1, apps/v1beta1, policy/v1beta1, …)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub serve_removed_apis: Option<bool>,
+    /// Reach aggregated API servers by the endpoints of their Services instead of the cluster IP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub enable_aggregator_routing: Option<bool>,
+    /// Client certificate for aggregated API servers (PEM) [default: made and signed by the front-proxy authority]
+    #[arg(long, value_name = "FILE", requires = "proxy_client_key_file")]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Client key for aggregated API servers (PEM)
+    #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
+    pub proxy_client_key_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -108,6 +120,10 @@ impl Settings {
             cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
             cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
             eviction_hard: self.eviction_hard.or(other.eviction_hard),
+            serve_removed_apis: self.serve_removed_apis.or(other.serve_removed_apis),
+            enable_aggregator_routing: self.enable_aggregator_routing.or(other.enable_aggregator_routing),
+            proxy_client_cert_file: self.proxy_client_cert_file.or(other.proxy_client_cert_file),
+            proxy_client_key_file: self.proxy_client_key_file.or(other.proxy_client_key_file),
             etcd_servers: self.etcd_servers.or(other.etcd_servers),
             etcd_cafile: self.etcd_cafile.or(other.etcd_cafile),
             etcd_certfile: self.etcd_certfile.or(other.etcd_certfile),
@@ -136,6 +152,10 @@ pub struct Server {
     pub cni: Option<Cni>,
     /// Signals and their limits; `None` leaves the kubelet's own.
     pub eviction_hard: Option<BTreeMap<String, String>>,
+    pub serve_removed_apis: bool,
+    pub aggregator_routing: bool,
+    /// Certificate and key; `None`: made at start.
+    pub proxy_client: Option<(PathBuf, PathBuf)>,
     /// `None`: the embedded store.
     pub etcd: Option<store::etcd::Config>,
     /// How often the etcd cluster is compacted; the embedded store does so by itself.
@@ -176,6 +196,10 @@ impl Server {
             snapshot_dir,
             snapshot_keep,
             eviction_hard,
+            serve_removed_apis,
+            enable_aggregator_routing,
+            proxy_client_cert_file,
+            proxy_client_key_file,
         } = settings;
         let minutes = |n: u64| (n > 0).then(|| Duration::from_secs(n.saturating_mul(60)));
         let node_name = match node_name {
@@ -215,6 +239,9 @@ impl Server {
                 dir: snapshot_dir,
                 keep: snapshot_keep.unwrap_or(5).max(1),
             }),
+            serve_removed_apis: serve_removed_apis.unwrap_or(false),
+            aggregator_routing: enable_aggregator_routing.unwrap_or(false),
+            proxy_client: proxy_client_cert_file.zip(proxy_client_key_file),
             etcd: etcd_servers
                 .map(|servers| etcd(&servers, etcd_cafile, etcd_certfile.zip(etcd_keyfile)))
                 .transpose()?,

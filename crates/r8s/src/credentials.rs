@@ -60,6 +60,19 @@ impl Credentials {
         self.issue(user, group, &[], &[], Usage::Client)
     }
 
+    /// What the API server shows to aggregated API servers.
+    pub fn front_proxy_client(&self) -> Result<Issued> {
+        let request = Request {
+            common_name: "front-proxy-client",
+            organization: None,
+            dns_names: &[],
+            addresses: &[],
+            usage: Usage::Client,
+            life: YEAR,
+        };
+        self.front_proxy.issue(&request).context("cannot issue the certificate of front-proxy-client")
+    }
+
     /// The kubelet's serving certificate.
     pub fn kubelet_server(&self, node: &str, addresses: &[IpAddr]) -> Result<Issued> {
         let user = format!("system:node:{node}");

@@ -79,6 +79,18 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
     let addresses: Vec<IpAddr> = vec![config.node_ip, Ipv4Addr::LOCALHOST.into(), service_address];
     let serving = credentials.api_server(&config.node_name, &addresses)?;
     let kubelet_client = credentials.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
+    let (proxy_certificate, proxy_key) = match &config.proxy_client {
+        Some((certificate, key)) => {
+            let read = |path: &std::path::Path| {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+            };
+            (read(certificate)?, read(key)?)
+        }
+        None => {
+            let made = credentials.front_proxy_client()?;
+            (made.certificate_pem, made.key_pem)
+        }
+    };
     let authority = credentials.authority.certificate_pem().to_owned();
     Ok(Config {
         advertise_address: config.node_ip,
@@ -93,6 +105,10 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
         serving_key_pem: Some(serving.key_pem),
         front_proxy_ca_pem: Some(credentials.front_proxy.certificate_pem().to_owned()),
         front_proxy_names: vec!["front-proxy-client".to_owned()],
+        proxy_client_cert_pem: Some(proxy_certificate),
+        proxy_client_key_pem: Some(proxy_key),
+        aggregator_routing: config.aggregator_routing,
+        serve_removed_apis: config.serve_removed_apis,
         kubelet_client_cert_pem: Some(kubelet_client.certificate_pem),
         kubelet_client_key_pem: Some(kubelet_client.key_pem),
         kubelet_ca_pem: Some(authority.clone()),
