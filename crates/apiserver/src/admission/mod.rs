@@ -2,24 +2,33 @@
 
 mod certificates;
 mod escalation;
+mod expressions;
+mod hooks;
 mod lifecycle;
 mod limits;
+mod matching;
 mod network;
 mod nodes;
 mod podgroup;
 mod podsecurity;
+mod policy;
 mod priority;
 mod quota;
+mod reinvoke;
 mod runtimeclass;
+mod seen;
 mod serviceaccount;
 mod storage;
 mod tolerations;
 mod webhook;
 
+pub use hooks::Hooks;
+pub use webhook::{Client, post};
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use machinery::{Status, Value};
+use machinery::{GroupVersionKind, Status, Value};
 
 use crate::cache::Entry;
 use crate::kinds::Resource;
@@ -54,6 +63,8 @@ pub struct Attributes {
     pub object: Option<Value>,
     pub old: Option<Value>,
     pub dry_run: bool,
+    /// What of it was asked before.
+    pub reinvocation: reinvoke::Reinvocation,
 }
 
 impl Attributes {
@@ -67,7 +78,22 @@ impl Attributes {
             object: None,
             old: None,
             dry_run,
+            reinvocation: reinvoke::Reinvocation::default(),
         }
+    }
+
+    /// The kind that the request is about: that of the subresource, if there is one.
+    pub fn kind(&self) -> GroupVersionKind {
+        matching::kind_of(&self.resource, &self.subresource)
+    }
+
+    pub fn is_namespace(&self) -> bool {
+        self.resource.group.is_empty() && self.resource.name == "namespaces"
+    }
+
+    /// The namespace as hooks know it: a namespace is in itself.
+    pub fn hook_namespace(&self) -> &str {
+        if self.is_namespace() { &self.name } else { &self.namespace }
     }
 
     /// Is it about this resource itself (no subresource)?
@@ -114,7 +140,9 @@ static PLUGINS: &[&Plugin] = &[
     &certificates::SUBJECT,
     &network::DEFAULT_CLASS,
     &escalation::PLUGIN,
+    &policy::MUTATING,
     &webhook::MUTATING,
+    &policy::VALIDATING,
     &webhook::VALIDATING,
     &quota::PLUGIN,
 ];
@@ -124,8 +152,17 @@ fn enabled(call: &Call) -> impl Iterator<Item = &'static Plugin> + use<> {
     PLUGINS.iter().copied().filter(move |p| !disabled.iter().any(|d| d == p.name))
 }
 
-/// The mutating half.
+/// The mutating half; once more where a hook changed what others had seen before.
 pub async fn mutate(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
+    round(call, attributes).await?;
+    if attributes.reinvocation.wanted {
+        attributes.reinvocation.second = true;
+        round(call, attributes).await?;
+    }
+    Ok(())
+}
+
+async fn round(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
     for plugin in enabled(call) {
         if let Some(mutate) = plugin.mutate {
             mutate(call, attributes).await?;
@@ -164,4 +201,11 @@ pub fn cached(call: &Call, group: &str, resource: &str, key: &str) -> Option<Val
     let resource = call.core.kinds.now().preferred(group, resource)?;
     let entry = resource.home.as_ref()?.cache.get(key)?;
     Some(crate::registry::storage::from_entry(&resource, &entry))
+}
+
+impl Call {
+    /// Something that a hook wants in the audit log.
+    pub fn annotate(&self, key: &str, value: &str) {
+        tracing::debug!(key, value, "audit annotation");
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use machinery::{Get, Value};
+use parking_lot::Mutex;
 
 use super::Fields;
 
@@ -21,6 +22,25 @@ pub struct Entry {
     pub fields: Box<[Box<str>]>,
     /// The protobuf message, once somebody has asked for it.
     pub proto: OnceLock<Bytes>,
+    /// The version that it is kept in, where that is not its home's and only a webhook can tell how to get there.
+    pub odd: Option<Box<str>>,
+    pub views: Views,
+}
+
+/// An entry in other versions, as a conversion webhook gave them.
+#[derive(Default)]
+pub struct Views(OnceLock<Box<Mutex<Vec<(Box<str>, Bytes)>>>>);
+
+impl Views {
+    /// Its JSON without `kind` and `apiVersion`.
+    pub fn get(&self, version: &str) -> Option<Bytes> {
+        let all = self.0.get()?.lock();
+        all.iter().find(|(v, _)| **v == *version).map(|(_, bytes)| bytes.clone())
+    }
+
+    pub fn set(&self, version: &str, bytes: Bytes) {
+        self.0.get_or_init(Box::default).lock().push((version.into(), bytes));
+    }
 }
 
 /// Sorted by key.
@@ -54,6 +74,8 @@ impl Prepared {
             labels: self.labels,
             fields: self.fields,
             proto: OnceLock::new(),
+            odd: None,
+            views: Views::default(),
         }
     }
 }
@@ -70,6 +92,8 @@ impl Entry {
             labels: labels_of(object),
             fields: fields.values(object),
             proto: OnceLock::new(),
+            odd: None,
+            views: Views::default(),
         }
     }
 

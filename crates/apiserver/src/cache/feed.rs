@@ -172,5 +172,7 @@ fn decode(home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
             return None;
         }
     };
-    Some(Entry::new(Arc::from(local), kv.mod_revision, kv.lease, &object, &home.cache.fields))
+    let mut entry = Entry::new(Arc::from(local), kv.mod_revision, kv.lease, &object, &home.cache.fields);
+    entry.odd = home.odd_version(&object);
+    Some(entry)
 }

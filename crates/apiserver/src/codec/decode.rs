@@ -4,7 +4,7 @@ use machinery::codec::json::{Document, strict_message};
 use machinery::codec::proto;
 use machinery::field::{Error, Path, go_quote};
 use machinery::schema::{self, Schema};
-use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
+use machinery::{GroupKind, GroupVersion, GroupVersionKind, Status, Value};
 
 use crate::crd::CustomVersion;
 use crate::front::negotiate::Encoding;
@@ -62,8 +62,8 @@ pub fn decode_request(
     let mut value = decoded.value;
     let mut problems: Vec<String> = duplicates.into_iter().filter(|_| strict).collect();
     problems.extend(decoded.strict);
-    if let Some(schema) = custom.and_then(|c| c.schema.as_ref()) {
-        prune(schema, &mut value, strict, &mut problems);
+    if let Some(custom) = custom {
+        prune(custom, &actual, want, &mut value, strict, &mut problems).map_err(|why| refuse(&why))?;
     }
     report(problems, strictness, warnings, &refuse)?;
     if actual.version != want.version || actual.group != want.group {
@@ -100,20 +100,31 @@ fn decode_proto(body: &[u8], want: &GroupVersionKind) -> Result<Value, Status> {
     proto::decode(body, schema).map_err(|e| refuse(&e.to_string()))
 }
 
-/// Custom resources: drops what the schema does not know, fills in its defaults.
-fn prune(schema: &Schema, value: &mut Value, strict: bool, problems: &mut Vec<String>) {
-    let kept: Vec<(&str, Option<Value>)> =
-        ["apiVersion", "kind", "metadata"].iter().map(|key| (*key, value.unset(key))).collect();
-    let gone = schema::prune(schema, value);
+/// Custom resources: drops what the schema does not know, fills in its defaults. An object of another kind is left alone;
+/// of one of another version nothing is known.
+fn prune(
+    custom: &CustomVersion,
+    actual: &GroupVersionKind,
+    want: &GroupVersionKind,
+    value: &mut Value,
+    strict: bool,
+    problems: &mut Vec<String>,
+) -> Result<(), String> {
+    let Some(schema) = &custom.schema else { return Ok(()) };
+    let mut gone = if actual == want {
+        crate::crd::prune::read(schema, value)?
+    } else {
+        crate::crd::prune::metadata(value)?
+    };
+    if actual.version != want.version && actual.kind == want.kind {
+        let keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
+        let own = keys.filter(|key| !matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+        gone.extend(own.map(|key| crate::crd::prune::unknown(key)));
+    }
     if strict {
-        problems.extend(gone.iter().map(|path| format!("unknown field {}", go_quote(path))));
+        problems.extend(gone);
     }
-    schema::apply_defaults(schema, value);
-    for (key, part) in kept {
-        if let Some(part) = part {
-            value.set(key, part);
-        }
-    }
+    Ok(())
 }
 
 fn report(
@@ -256,8 +267,8 @@ pub fn check_patched(
     }
     .map_err(|e| refuse(&e.to_string()))?;
     let (mut value, mut problems) = (decoded.value, decoded.strict);
-    if let Some(schema) = custom.and_then(|c| c.schema.as_ref()) {
-        prune(schema, &mut value, strict, &mut problems);
+    if let Some(custom) = custom {
+        prune(custom, &actual, want, &mut value, strict, &mut problems).map_err(|why| refuse(&why))?;
     }
     report(problems, strictness, warnings, &|why| refuse(why))?;
     Ok(value)

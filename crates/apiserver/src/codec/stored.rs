@@ -17,6 +17,10 @@ pub fn decode_stored(home: &Home, value: &[u8]) -> Result<Value, Error> {
     } else {
         serde_json::from_slice(value)?
     };
+    if let Some(conversion) = &home.conversion {
+        conversion.read_stored(&mut object);
+        return Ok(object);
+    }
     let stored = object.text("apiVersion").to_owned();
     let want = home.api_version();
     let strategy = resources::strategy(&home.name.group, &home.kind);

@@ -10,25 +10,6 @@ fn is_definition(call: &Call) -> bool {
     call.resource.group == "apiextensions.k8s.io" && call.resource.name == "customresourcedefinitions"
 }
 
-/// Fills in what upstream's defaulting fills in.
-pub fn prepare(call: &Call, object: &mut Value) {
-    if !is_definition(call) {
-        return;
-    }
-    let spec = object.child("spec");
-    let kind = spec.at("names").text("kind").to_owned();
-    let names = spec.child("names");
-    if names.text("singular").is_empty() && !kind.is_empty() {
-        names.set("singular", kind.to_ascii_lowercase());
-    }
-    if names.text("listKind").is_empty() && !kind.is_empty() {
-        names.set("listKind", format!("{kind}List"));
-    }
-    if !spec.has("conversion") {
-        spec.set("conversion", json!({"strategy": "None"}));
-    }
-}
-
 /// A definition goes after its objects.
 pub fn plan_delete(call: &Call, object: &Value) -> Option<Plan> {
     if !is_definition(call) || meta::is_deleting(object) {

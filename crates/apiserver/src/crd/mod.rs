@@ -1,12 +1,16 @@
 //! Custom resources: definitions become served kinds.
 
 mod columns;
+mod conversion;
 mod definition;
+mod names;
+pub mod prune;
 mod publish;
 mod version;
 
 pub use columns::age;
-pub use definition::{plan_delete, prepare};
+pub use conversion::{Conversion, convert_objects, prepare as prepare_versions, to_storage};
+pub use definition::plan_delete;
 pub use publish::start;
 pub use version::CustomVersion;
 
@@ -27,5 +31,12 @@ pub fn not_yet(_core: &Core, _info: &RequestInfo) -> Option<Result<Answer, Statu
 pub async fn after_write(call: &Call, entry: &Entry) {
     if call.resource.group == "apiextensions.k8s.io" {
         let _ = call.core.caught_up(entry.revision).await;
+    }
+}
+
+/// What an applied configuration leaves open: defaults, as of any other write.
+pub fn default_applied(call: &Call, object: &mut machinery::Value) {
+    if let Some(schema) = call.resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
+        prune::keeping_meta(object, |object| machinery::schema::apply_defaults(schema, object));
     }
 }

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use machinery::{Get, Status, Value, json, meta};
+use resources::apiextensions::{self as approval, Approval};
 use tokio::sync::oneshot;
 
+use super::conversion::Conversion;
 use super::definition::{CLEANUP, condition, set_condition};
+use super::names::{self, Names};
 use super::version::{CustomVersion, ScalePaths};
 use crate::cache::{Cache, Fields, Interest};
 use crate::kinds::{Home, HomeName, KindMap, Resource, Subresource};
@@ -62,12 +65,13 @@ impl Publisher {
     }
 
     async fn publish(&mut self, definitions: &[Value]) {
-        self.serve(definitions).await;
-        for (at, definition) in definitions.iter().enumerate() {
+        let decided = self.decide(definitions);
+        self.serve(&decided).await;
+        for (definition, names) in &decided {
             let result = if meta::is_deleting(definition) {
                 self.finish(definition).await
             } else {
-                self.report(definition, &definitions[..at]).await
+                self.report(definition, names).await
             };
             if let Err(status) = result
                 && status.code != 404
@@ -78,24 +82,39 @@ impl Publisher {
         }
     }
 
+    /// Which names each definition has, the older ones first; a definition has its names in its status then.
+    fn decide(&self, definitions: &[Value]) -> Vec<(Value, Names)> {
+        let mut all: Vec<Value> = definitions.to_vec();
+        let mut out = Vec::new();
+        for at in 0..all.len() {
+            let others: Vec<&Value> =
+                all.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d).collect();
+            let names = names::decide(&all[at], &others, &self.builtin);
+            let given = definitions[at].clone();
+            all[at].child("status").set("acceptedNames", names.accepted.clone());
+            out.push((given, names));
+        }
+        out
+    }
+
     /// Replaces the map of kinds by one with all accepted definitions.
-    async fn serve(&mut self, definitions: &[Value]) {
+    async fn serve(&mut self, decided: &[(Value, Names)]) {
         let mut map = (*self.builtin).clone();
-        let mut kept = HashMap::new();
-        let established: Vec<&Value> = definitions
-            .iter()
-            .enumerate()
-            .filter(|(at, d)| name_conflict(d, &definitions[..*at], &self.builtin).is_none())
-            .map(|(_, d)| d)
-            .collect();
+        let served = decided.iter().filter(|(definition, names)| {
+            names.conflict.is_none()
+                || condition(definition, "Established").is_some_and(|c| c.text("status") == "True")
+        });
+        let mut kept = Vec::new();
         let mut fresh = Vec::new();
-        for definition in &established {
-            let home = self.home(definition);
-            if !self.homes.contains_key(&home.prefix) {
+        for (definition, names) in served {
+            let mut own = definition.clone();
+            own.child("spec").set("names", names.accepted.clone());
+            let home = self.home(&own);
+            if !self.homes.get(&home.prefix).is_some_and(|known| Arc::ptr_eq(known, &home)) {
                 fresh.push(home.clone());
             }
             map.add_home(home.clone());
-            kept.insert(meta::name(definition).to_owned(), home);
+            kept.push((own, home));
         }
         if !fresh.is_empty() {
             // the feed must know where events belong before it loads what is there
@@ -107,18 +126,19 @@ impl Publisher {
                 if self.core.loads.send((home.clone(), done)).await.is_ok() {
                     let _ = loaded.await;
                 }
-                self.homes.insert(home.prefix.clone(), home);
+                if let Some(replaced) = self.homes.insert(home.prefix.clone(), home) {
+                    replaced.cache.end_watches();
+                }
             }
         }
-        for definition in established {
-            let Some(home) = kept.get(meta::name(definition)) else { continue };
+        for (definition, home) in &kept {
             for resource in resources(definition, home) {
                 map.add(Some(resource));
             }
         }
         map.sort_custom_versions();
         map.custom_known = true;
-        let prefixes: Vec<String> = kept.values().map(|h| h.prefix.clone()).collect();
+        let prefixes: Vec<String> = kept.iter().map(|(_, h)| h.prefix.clone()).collect();
         self.core.kinds.replace(map);
         self.homes.retain(|prefix, home| {
             let stays = prefixes.contains(prefix);
@@ -129,7 +149,7 @@ impl Publisher {
         });
     }
 
-    /// The home of a definition; a changed storage version or selectable fields make a new one.
+    /// The home of a definition; a changed one makes a new home, as objects may read differently.
     fn home(&self, definition: &Value) -> Arc<Home> {
         let spec = definition.at("spec");
         let (group, plural) = (spec.text("group"), spec.at("names").text("plural"));
@@ -144,10 +164,10 @@ impl Publisher {
                 paths.push(path);
             }
         }
-        if let Some(home) = self.homes.get(&prefix)
-            && home.version == version
-            && home.cache.fields.names() == paths
-        {
+        let same = |home: &&Arc<Home>| {
+            home.conversion.as_ref().is_some_and(|c| c.made_of == Conversion::parts(definition))
+        };
+        if let Some(home) = self.homes.get(&prefix).filter(same) {
             return home.clone();
         }
         let namespaced = spec.text("scope") == "Namespaced";
@@ -161,43 +181,48 @@ impl Publisher {
             ttl: None,
             custom: true,
             features: Vec::new(),
+            conversion: Some(Arc::new(Conversion::new(definition))),
             cache: Cache::with_fields(namespaced, window, Fields::paths(paths)),
         })
     }
 
     /// Says in the status which names are accepted and that the kind is served.
-    async fn report(&self, definition: &Value, earlier: &[Value]) -> Result<(), Status> {
+    async fn report(&self, definition: &Value, names: &Names) -> Result<(), Status> {
         let now = fields::timestamp(jiff::Timestamp::now());
-        let conflict = name_conflict(definition, earlier, &self.builtin);
         let mut wanted = definition.clone();
         let mut changed = false;
-        match &conflict {
+        let mut set = |wanted: &mut Value, kind: &str, status: &str, reason: &str, message: &str| {
+            changed |= set_condition(wanted, kind, status, reason, message, &now);
+        };
+        let established = condition(definition, "Established").is_some_and(|c| c.text("status") == "True");
+        match &names.conflict {
             None => {
-                changed |= set_condition(
-                    &mut wanted,
-                    "NamesAccepted",
-                    "True",
-                    "NoConflicts",
-                    "no conflicts found",
-                    &now,
-                );
-                let message = "the initial names have been accepted";
-                changed |=
-                    set_condition(&mut wanted, "Established", "True", "InitialNamesAccepted", message, &now);
-                let names = definition.at("spec").at("names").clone();
-                changed |= wanted.at("status").at("acceptedNames") != &names;
-                wanted.child("status").set("acceptedNames", names);
+                set(&mut wanted, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
+                if !established {
+                    let message = "the initial names have been accepted";
+                    set(&mut wanted, "Established", "True", "InitialNamesAccepted", message);
+                }
             }
             Some((reason, message)) => {
-                changed |= set_condition(&mut wanted, "NamesAccepted", "False", reason, message, &now);
-                let message = "not all names are accepted";
-                if condition(definition, "Established").is_none_or(|c| c.text("status") != "True") {
-                    changed |=
-                        set_condition(&mut wanted, "Established", "False", "NotAccepted", message, &now);
+                set(&mut wanted, "NamesAccepted", "False", reason, message);
+                if !established {
+                    set(&mut wanted, "Established", "False", "NotAccepted", "not all names are accepted");
                 }
-                let empty = json!({"plural": "", "kind": ""});
-                wanted.child("status").set_default("acceptedNames", empty);
             }
+        }
+        if approval::is_protected(definition.at("spec").text("group")) {
+            let (state, message) = approval::approval(definition);
+            let (status, reason) = match state {
+                Approval::Invalid => ("False", "InvalidAnnotation"),
+                Approval::Missing => ("False", "MissingAnnotation"),
+                Approval::Approved => ("True", "ApprovedAnnotation"),
+                Approval::Bypassed => ("False", "UnapprovedAnnotation"),
+            };
+            set(&mut wanted, "KubernetesAPIApprovalPolicyConformant", status, reason, &message);
+        }
+        if wanted.at("status").at("acceptedNames") != &names.accepted {
+            wanted.child("status").set("acceptedNames", names.accepted.clone());
+            changed = true;
         }
         let stored = definition.at("status").list("storedVersions").to_vec();
         let storing = definition.at("spec").list("versions").iter().find(|v| v.flag("storage") == Some(true));
@@ -258,7 +283,10 @@ impl Publisher {
         }
         let spec = definition.at("spec");
         let map = self.core.kinds.now();
-        if let Some(resource) = map.preferred(spec.text("group"), spec.at("names").text("plural"))
+        let plural = spec.at("names").text("plural");
+        let storage = spec.list("versions").iter().find(|v| v.flag("storage") == Some(true));
+        let stored = storage.and_then(|v| map.find(spec.text("group"), v.text("name"), plural));
+        if let Some(resource) = stored.or_else(|| map.preferred(spec.text("group"), plural))
             && let Some(home) = resource.home.clone()
         {
             let (objects, _) = home.cache.snapshot();
@@ -325,44 +353,6 @@ async fn retry_later(core: Arc<Core>, home: Arc<Home>, name: String) {
     let _ = update_object(&mut call, request).await;
 }
 
-/// Why a definition's names can't be used: (reason, message).
-fn name_conflict(definition: &Value, earlier: &[Value], builtin: &KindMap) -> Option<(String, String)> {
-    let spec = definition.at("spec");
-    let (group, names) = (spec.text("group"), spec.at("names"));
-    let mut plurals: Vec<String> = Vec::new();
-    let mut kinds: Vec<String> = Vec::new();
-    for other in earlier.iter().filter(|o| o.at("spec").text("group") == group) {
-        let names = other.at("spec").at("names");
-        plurals.extend([names.text("plural"), names.text("singular")].map(str::to_owned));
-        plurals.extend(names.list("shortNames").iter().filter_map(Value::as_str).map(str::to_owned));
-        kinds.extend([names.text("kind"), names.text("listKind")].map(str::to_owned));
-    }
-    for resource in builtin.all().filter(|r| r.group == group) {
-        plurals.push(resource.name.clone());
-        kinds.push(resource.kind.clone());
-    }
-    let used = |list: &[String], name: &str| !name.is_empty() && list.iter().any(|n| n == name);
-    let checks = [
-        ("PluralConflict", &plurals, names.text("plural")),
-        ("SingularConflict", &plurals, names.text("singular")),
-        ("KindConflict", &kinds, names.text("kind")),
-        ("ListKindConflict", &kinds, names.text("listKind")),
-    ];
-    for (reason, list, name) in checks {
-        if used(list, name) {
-            return Some((
-                reason.to_owned(),
-                format!("{} is already in use", machinery::field::go_quote(name)),
-            ));
-        }
-    }
-    let short = names.list("shortNames").iter().filter_map(Value::as_str).find(|n| used(&plurals, n))?;
-    Some((
-        "ShortNamesConflict".to_owned(),
-        format!("{} is already in use", machinery::field::go_quote(short)),
-    ))
-}
-
 /// The served versions of a definition.
 fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
     let spec = definition.at("spec");
@@ -374,7 +364,8 @@ fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
     for version in spec.list("versions").iter().filter(|v| v.flag("served") == Some(true)) {
         let name = version.text("name");
         let subs = version.at("subresources");
-        let custom = CustomVersion::new(definition, version);
+        let Some(conversion) = &home.conversion else { continue };
+        let custom = CustomVersion::new(definition, version, conversion.clone());
         let sub = |sub: &str, kind: &str, group: &str, version: &str| Subresource {
             name: sub.to_owned(),
             kind: kind.to_owned(),
@@ -413,17 +404,8 @@ fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
 }
 
 /// What all custom resources have in common.
-static CUSTOM: resources::Strategy = resources::Strategy {
-    validate: |object, _| {
-        resources::objectmeta::validate_generic(
-            object,
-            !machinery::meta::namespace(object).is_empty(),
-            resources::names::subdomain_name,
-        )
-    },
-    unconditional_update: false,
-    ..resources::Strategy::BASE
-};
+static CUSTOM: resources::Strategy =
+    resources::Strategy { unconditional_update: false, ..resources::Strategy::BASE };
 
 pub fn scale_paths(version: &Value) -> Option<ScalePaths> {
     let scale = version.at("subresources").at("scale");

@@ -1,16 +1,22 @@
 //! One served version of a custom resource.
 
+use std::sync::{Arc, OnceLock};
+
 use jiff::Timestamp;
 use machinery::crd::{self, Validator};
 use machinery::field::{Error, ErrorList, Path};
 use machinery::schema::Schema;
 use machinery::{Get, Value, json};
+use resources::apiextensions::{Findings, Rules};
 
 use super::columns::Column;
+use super::conversion::{Conversion, schema_of};
 
 pub struct CustomVersion {
     /// `None`: anything goes (`x-kubernetes-preserve-unknown-fields` at the root).
     pub schema: Option<Schema>,
+    pub conversion: Arc<Conversion>,
+    rules: OnceLock<Rules>,
     pub columns: Vec<Column>,
     /// The schema as the definition has it, for OpenAPI and validation.
     pub open_api: Value,
@@ -18,6 +24,8 @@ pub struct CustomVersion {
     api_version: String,
     kind: String,
     pub has_status: bool,
+    /// Nothing new is made: the definition is going.
+    pub terminating: bool,
     /// What every answer of this version warns of.
     pub deprecation: Option<String>,
     /// `subresources.scale` of the definition, paths without the leading dot.
@@ -36,10 +44,8 @@ fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
 
 impl CustomVersion {
     /// From a definition and one of its versions.
-    pub fn new(definition: &Value, version: &Value) -> Self {
+    pub fn new(definition: &Value, version: &Value, conversion: Arc<Conversion>) -> Self {
         let open_api = version.at("schema").at("openAPIV3Schema").clone();
-        let preserve = definition.at("spec").flag("preserveUnknownFields") == Some(true);
-        let schema = if preserve { Value::Null } else { open_api.clone() };
         let spec = definition.at("spec");
         let deprecation = (version.flag("deprecated") == Some(true)).then(|| {
             let given = version.text("deprecationWarning");
@@ -51,12 +57,15 @@ impl CustomVersion {
             }
         });
         Self {
-            schema: Some(machinery::schema::structural::parse(&schema)),
+            schema: Some(schema_of(definition, version)),
+            conversion,
+            rules: OnceLock::new(),
             columns: Column::all(version),
             validator: Validator::new(&open_api),
             open_api,
             api_version: format!("{}/{}", spec.text("group"), version.text("name")),
             kind: spec.at("names").text("kind").to_owned(),
+            terminating: machinery::meta::is_deleting(definition),
             has_status: version.at("subresources").has("status"),
             deprecation,
             scale: super::publish::scale_paths(version),
@@ -147,13 +156,14 @@ impl CustomVersion {
         at.set(last, replicas);
     }
 
-    /// To another served version; without a conversion webhook only the name of the version changes.
+    /// To another served version; with a conversion webhook only the name of the version changes.
     pub fn convert(&self, object: &mut Value, api_version: &str) {
-        object.set("apiVersion", api_version);
+        let version = api_version.rsplit('/').next().unwrap_or(api_version);
+        self.conversion.by_name(object, version);
     }
 
-    /// All errors but those of metadata, in upstream's order. `old`: before an update through `subresource`.
-    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> ErrorList {
+    /// All findings but those about metadata, in upstream's order. `old`: before an update through `subresource`.
+    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> Findings {
         let mut errors = ErrorList::new();
         for (name, want) in [("kind", &self.kind), ("apiVersion", &self.api_version)] {
             let got = object.text(name);
@@ -161,8 +171,8 @@ impl CustomVersion {
                 errors.push(Error::invalid(&Path::new(name), got, format!("must be {want}")));
             }
         }
+        let status = subresource == "status";
         if errors.is_empty() {
-            let status = subresource == "status";
             errors = match status {
                 true => self.validator.status(object, old),
                 false => self.validator.object(object, old),
@@ -186,8 +196,20 @@ impl CustomVersion {
         };
         errors.extend(crd::embedded(&self.open_api, object, &metadata));
         errors.extend(self.validator.lists(object, old));
-        errors.extend(crd::blocks_rules(&errors).filter(|_| has_rules(&self.open_api)));
-        errors
+        let rules = self.rules.get_or_init(|| Rules::new(&self.open_api, true));
+        let mut findings = Findings { errors, warnings: Vec::new() };
+        if rules.is_empty() {
+            return findings;
+        }
+        match crd::blocks_rules(&findings.errors) {
+            Some(error) => findings.errors.push(error),
+            None => {
+                let found = rules.check(&Path::root(), object, old, true);
+                findings.errors.extend(found.errors);
+                findings.warnings = found.warnings;
+            }
+        }
+        findings
     }
 }
 
@@ -196,16 +218,4 @@ fn below(error: Error, path: &Path) -> Error {
     let rest = error.field.as_str().trim_start_matches("metadata").trim_start_matches('.');
     let field = if rest.is_empty() { path.clone() } else { path.child(rest) };
     Error { field, ..error }
-}
-
-/// Is there a rule in CEL anywhere in the schema?
-fn has_rules(schema: &Value) -> bool {
-    match schema {
-        Value::Object(map) => {
-            map.get("x-kubernetes-validations").is_some_and(|rules| !rules.is_null())
-                || map.values().any(has_rules)
-        }
-        Value::Array(items) => items.iter().any(has_rules),
-        _ => false,
-    }
 }

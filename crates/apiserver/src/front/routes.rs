@@ -41,7 +41,8 @@ pub async fn route(
         if let Some(answer) = crate::crd::not_yet(core, &info) {
             return answer;
         }
-        let known = info.prefix == "api" || map.has_group(&info.group);
+        let builtin = |g: &&crate::kinds::GroupOrder| g.name == info.group && !g.custom;
+        let known = info.prefix == "api" || map.groups.iter().any(|g| builtin(&g));
         return if known { Err(generic(404)) } else { Ok(respond::not_found_text()) };
     };
     let resource_is_namespace = info.resource == "namespaces" && info.group.is_empty();
@@ -54,7 +55,15 @@ pub async fn route(
     }
     let verb = action(&head.method, &info)?;
     if !info.subresource.is_empty() {
-        let Some(sub) = resource.subresource(&info.subresource) else { return Err(generic(404)) };
+        let Some(sub) = resource.subresource(&info.subresource) else {
+            let Some(custom) =
+                resource.custom.as_ref().filter(|_| matches!(&*info.subresource, "status" | "scale"))
+            else {
+                return Err(generic(404));
+            };
+            warnings.extend(custom.deprecation.clone());
+            return Err(Status::not_found(&resource.group_resource(), &info.name));
+        };
         if resource.namespaced && namespace.is_empty() {
             return Err(generic(404));
         }

@@ -33,6 +33,7 @@ pub struct Home {
     pub custom: bool,
     /// The feature gates that were switched on: defaults of built-in kinds may depend on them.
     pub features: Vec<String>,
+    pub conversion: Option<std::sync::Arc<crate::crd::Conversion>>,
     pub cache: Cache,
 }
 
@@ -80,6 +81,7 @@ impl Home {
             ttl,
             custom: false,
             features: config.features(),
+            conversion: None,
             cache: Cache::new(namespaced, config.watch_window, strategy.selectable, strategy.select),
             name,
         }
@@ -110,9 +112,19 @@ impl Home {
         machinery::GroupVersion::new(&*self.name.group, &*self.version).to_string()
     }
 
+    /// The version of a decoded object, where that is not the home's.
+    pub fn odd_version(&self, object: &machinery::Value) -> Option<Box<str>> {
+        self.conversion.as_ref()?;
+        let gv = machinery::GroupVersion::parse(machinery::Get::text(object, "apiVersion")).ok()?;
+        (gv.version != self.version).then(|| gv.version.into())
+    }
+
     /// Is the object in another version more than a change of `apiVersion` away?
     pub fn differs(&self, group: &str, version: &str) -> bool {
         let (same_group, same_version) = (self.name.group == group, self.version == version);
+        if self.conversion.as_ref().is_some_and(|c| c.has_webhook()) {
+            return true;
+        }
         if same_group && same_version {
             return false;
         }

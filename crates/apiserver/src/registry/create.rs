@@ -6,7 +6,7 @@ use machinery::field::go_quote;
 use machinery::{Get, Status, Value, meta};
 
 use super::options::{WriteOptions, write_options};
-use super::storage::{Failed, from_entry, to_stored};
+use super::storage::{Failed, to_stored};
 use super::{Call, decode_body, encode, fields, read_body};
 use crate::admission::{self, Attributes, Operation};
 use crate::cache::Entry;
@@ -41,6 +41,11 @@ pub async fn create_object(
         object.set("metadata", machinery::json!({}));
     }
     let resource = call.resource.clone();
+    if resource.custom.as_ref().is_some_and(|c| c.terminating) {
+        let mut status = Status::method_not_supported(&call.gr(), "create");
+        status.message = "create not allowed while custom resource definition is terminating".into();
+        return Err(status);
+    }
     check_namespace(call, &mut object)?;
     if !meta::resource_version(&object).is_empty() {
         // upstream returns this error bare
@@ -48,7 +53,6 @@ pub async fn create_object(
     }
     dedup_owners(call, &mut object);
     (resource.strategy.default)(&mut object, &call.context_for(""));
-    crate::crd::prepare(call, &mut object);
     if fields_done.is_none() {
         fields::on_write(call, None, &mut object, &options.manager);
     }
@@ -67,6 +71,7 @@ pub async fn create_object(
     let created = store_new(call, &resource, object, options, generated).await;
     match &created {
         Ok(entry) => {
+            crate::crd::prepare_versions(&call.core, &resource, [entry]).await?;
             reserved.keep().await;
             crate::crd::after_write(call, entry).await;
             admission::after_create(call, &attributes, entry);
@@ -88,6 +93,7 @@ async fn store_new(
 ) -> Result<Arc<Entry>, Status> {
     let home = call.home()?;
     normalize(call, &mut object);
+    let object = crate::crd::to_storage(call, object).await?;
     let name = meta::name(&object).to_owned();
     let key = home.local_key(&call.namespace, &name);
     let stored = to_stored(resource, home, object);
@@ -209,7 +215,7 @@ fn before_create(call: &mut Call, resource: &Resource, object: &mut Value) -> Re
         if let Some(custom) = &resource.custom {
             let rule = machinery::names::is_dns_subdomain_name;
             errors.extend(resources::objectmeta::validate_generic(object, resource.namespaced, rule));
-            errors.extend(custom.validate(object, None, ""));
+            errors.extend(custom.validate(object, None, "").errors);
         } else if errors.is_empty() {
             errors = resources::objectmeta::validate_generic(
                 object,
@@ -218,15 +224,10 @@ fn before_create(call: &mut Call, resource: &Resource, object: &mut Value) -> Re
             );
         }
         if !errors.is_empty() {
-            return Err(Status::invalid(&resource.stored_kind(), meta::name(object), &errors));
+            return Err(Status::invalid(&super::invalid_kind(resource, object), meta::name(object), &errors));
         }
         (strategy.warnings)(object, None, &context)
     };
     call.warnings.extend(warnings);
     Ok(())
-}
-
-/// The object of a created or updated entry, in the version of the call.
-pub fn object_of(call: &Call, entry: &Entry) -> Value {
-    from_entry(&call.resource, entry)
 }

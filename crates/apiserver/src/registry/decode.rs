@@ -27,7 +27,10 @@ pub fn decode_body(
         crate::codec::decode_request(body, encoding, want, custom.as_deref(), strictness, &mut warnings);
     call.warnings.append(&mut warnings);
     let mut object = result?;
-    object.set("kind", want.kind.as_str());
+    // a custom object that says it is something else is refused by its validation
+    if custom.is_none() || object.get("kind").is_none() {
+        object.set("kind", want.kind.as_str());
+    }
     object.set("apiVersion", want.api_version());
     Ok(object)
 }

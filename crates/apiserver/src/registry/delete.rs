@@ -141,6 +141,7 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
     let mut admitted = false;
     for _ in 0..12 {
         let Some(entry) = current else { return Err(not_found(call)) };
+        crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;
         let object = from_entry(&call.resource, &entry);
         check_preconditions(call, &object, options)?;
         if !admitted {
@@ -173,13 +174,15 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
                 }
             }
             Plan::Mark(object) => {
-                let stored = to_stored(&call.resource, &home, *object);
+                let object = crate::crd::to_storage(call, *object).await?;
+                let stored = to_stored(&call.resource, &home, object);
                 if options.dry_run {
                     let dry = super::create::dry(&key, &stored, entry.revision, &home);
                     return Ok(Deleted::Waiting(Arc::new(dry)));
                 }
                 match call.core.put(&home, &key, &stored, entry.revision).await {
                     Ok(entry) => {
+                        crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;
                         crate::crd::after_write(call, &entry).await;
                         return Ok(Deleted::Waiting(entry));
                     }

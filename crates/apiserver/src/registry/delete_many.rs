@@ -45,6 +45,9 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
             metadata["remainingItemCount"] = remaining.into();
         }
     }
+    if resource.custom.is_some() && !metadata.as_object().is_some_and(|m| m.contains_key("continue")) {
+        metadata["continue"] = "".into();
+    }
     let list = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata,
         "items": items});
     encode::object_answer(call, 200, list)

@@ -21,6 +21,7 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         at => drop(call.core.caught_up(at).await?),
     }
     let entry = cached(call)?;
+    crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;
     encode::entry_answer(call, 200, &entry, &accepted)
 }
 
@@ -33,7 +34,9 @@ fn cached(call: &Call) -> Result<Arc<Entry>, Status> {
 pub async fn current(call: &Call) -> Result<Arc<Entry>, Status> {
     check_name(call)?;
     call.core.fresh().await?;
-    cached(call)
+    let entry = cached(call)?;
+    crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;
+    Ok(entry)
 }
 
 /// Names that can't be a path segment.

@@ -22,6 +22,7 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
     let options = list_options(call, false)?;
     let page = page(call, &options).await?;
+    crate::crd::prepare_versions(&call.core, &call.resource, &page.entries).await?;
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = &page.next {
         metadata["continue"] = next.as_str().into();

@@ -210,6 +210,12 @@ pub fn parse_revision(text: &str) -> Result<i64, String> {
     })
 }
 
-pub fn meta_mut(object: &mut Value) -> &mut Value {
-    machinery::meta::of(object)
+/// The kind that an invalid object is said to be of: custom ones are what they say themselves.
+fn invalid_kind(resource: &crate::kinds::Resource, object: &Value) -> machinery::GroupKind {
+    let mut kind = resource.stored_kind();
+    let said = machinery::Get::text(object, "kind");
+    if resource.custom.is_some() && !said.is_empty() {
+        kind.kind = said.to_owned();
+    }
+    kind
 }

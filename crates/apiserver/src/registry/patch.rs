@@ -126,6 +126,7 @@ pub async fn apply_patch_request(
             fields_done: true,
             change: &mut |call, old| {
                 let mut new = fields::on_apply(call, old, &patch, &options.manager, force)?;
+                crate::crd::default_applied(call, &mut new);
                 check_identity(call, &new, old.is_null())?;
                 (call.resource.strategy.default)(&mut new, &call.context());
                 Ok(new)

@@ -42,7 +42,9 @@ pub fn store_error(error: store::Error) -> Status {
 
 /// The object in the home's version: what is stored and cached.
 pub fn to_stored(resource: &Resource, home: &Home, mut object: Value) -> Value {
-    if resource.converts() {
+    if let Some(conversion) = &home.conversion {
+        conversion.to_stored(&mut object);
+    } else if resource.converts() {
         if home.name.group == resource.group {
             crate::codec::convert(resource, &mut object, &resource.version, &home.version);
         } else {
@@ -56,15 +58,32 @@ pub fn to_stored(resource: &Resource, home: &Home, mut object: Value) -> Value {
 
 /// An entry's object in the version of a resource.
 pub fn from_entry(resource: &Resource, entry: &Entry) -> Value {
+    if let Some(view) = entry.views.get(&resource.version) {
+        let mut object: Value = serde_json::from_slice(&view).unwrap_or_default();
+        object.set("kind", resource.kind.as_str());
+        object.set("apiVersion", resource.api_version());
+        return object;
+    }
     let mut object = entry.object(&resource.kind, &resource.api_version());
-    if let (true, Some(home)) = (resource.converts(), &resource.home) {
-        if home.name.group == resource.group {
-            crate::codec::convert(resource, &mut object, &home.version, &resource.version);
-        } else {
-            crate::kinds::events::convert(&mut object, true);
-        }
+    if let Some(home) = &resource.home {
+        out_of_stored(resource, home, &mut object);
     }
     object
+}
+
+/// From the home's version to that of a resource, but for `apiVersion` and `kind`.
+pub fn out_of_stored(resource: &Resource, home: &Home, object: &mut Value) {
+    if !resource.converts() {
+        return;
+    }
+    if let Some(conversion) = &home.conversion {
+        object.set("apiVersion", home.api_version());
+        conversion.by_name(object, &resource.version);
+    } else if home.name.group == resource.group {
+        crate::codec::convert(resource, object, &home.version, &resource.version);
+    } else {
+        crate::kinds::events::convert(object, true);
+    }
 }
 
 impl Core {
@@ -148,7 +167,9 @@ impl Core {
 
     fn entry_of(&self, home: &Home, key: &str, kv: &store::KeyValue) -> Option<Arc<Entry>> {
         let object = crate::codec::decode_stored(home, &kv.value).ok()?;
-        Some(Arc::new(Entry::new(Arc::from(key), kv.mod_revision, kv.lease, &object, &home.cache.fields)))
+        let mut entry = Entry::new(Arc::from(key), kv.mod_revision, kv.lease, &object, &home.cache.fields);
+        entry.odd = home.odd_version(&object);
+        Some(Arc::new(entry))
     }
 }
 

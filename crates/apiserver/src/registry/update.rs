@@ -149,6 +149,7 @@ async fn round(
 ) -> Result<Updated, Failed> {
     let resource = call.resource.clone();
     let options = request.options;
+    crate::crd::prepare_versions(&call.core, &resource, [entry]).await?;
     let old = from_entry(&resource, entry);
     if let Some(uid) = request.uid.as_deref().filter(|uid| *uid != meta::uid(&old)) {
         let at = home.store_key(key);
@@ -161,7 +162,6 @@ async fn round(
         return Err(Status::conflict(&call.gr(), call.name(), &why).into());
     }
     let mut new = (request.change)(call, &old)?;
-    crate::crd::prepare(call, &mut new);
     check_revision(call, &new, entry)?;
     dedup_owners(call, &mut new);
     if !request.fields_done {
@@ -187,6 +187,7 @@ async fn round(
     if !deletes && same(&new, &old) {
         return Ok(Updated { entry: entry.clone(), created: false, deleted: false });
     }
+    let new = crate::crd::to_storage(call, new).await?;
     let stored = to_stored(&resource, home, new);
     if options.dry_run {
         let entry = Arc::new(dry(key, &stored, entry.revision, home));
@@ -202,6 +203,7 @@ async fn round(
     match call.core.put(home, key, &stored, entry.revision).await {
         Ok(entry) => {
             reserved.keep().await;
+            crate::crd::prepare_versions(&call.core, &resource, [&entry]).await?;
             crate::crd::after_write(call, &entry).await;
             Ok(Updated { entry, created: false, deleted: false })
         }
@@ -228,7 +230,8 @@ fn same(new: &Value, old: &Value) -> bool {
 fn check_revision(call: &Call, new: &Value, entry: &Entry) -> Result<(), Failed> {
     let given = meta::resource_version(new);
     if given.is_empty() || given == "0" {
-        if call.resource.strategy.unconditional_update || call.info.verb != "update" {
+        let scale = call.info.subresource == "scale";
+        if call.resource.strategy.unconditional_update || scale || call.info.verb != "update" {
             return Ok(());
         }
         let error = field::Error::invalid(
@@ -279,6 +282,7 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
         // a client that does not ask for another version gets the current one
         metadata.set("resourceVersion", before.text("resourceVersion"));
     }
+    let mut ratcheted = Vec::new();
     let warnings = {
         let context = call.context();
         if let Some(custom) = &resource.custom {
@@ -294,13 +298,16 @@ fn before_update(call: &mut Call, new: &mut Value, old: &Value) -> Result<(), St
             errors.extend((strategy.validate_update)(new, old, &context));
         }
         if let Some(custom) = &resource.custom {
-            errors.extend(custom.validate(new, Some(old), &call.info.subresource));
+            let findings = custom.validate(new, Some(old), &call.info.subresource);
+            errors.extend(findings.errors);
+            ratcheted = findings.warnings;
         }
         if !errors.is_empty() {
-            return Err(Status::invalid(&resource.stored_kind(), meta::name(new), &errors));
+            return Err(Status::invalid(&super::invalid_kind(&resource, new), meta::name(new), &errors));
         }
         (strategy.warnings)(new, Some(old), &context)
     };
+    call.warnings.extend(ratcheted);
     call.warnings.extend(warnings);
     Ok(())
 }

@@ -149,6 +149,10 @@ impl Stream {
             return None;
         }
         let mut out = BytesMut::new();
+        if let Err(status) = crate::crd::prepare_versions(&self.core, &self.resource, &self.initial).await {
+            self.ended = true;
+            return Some(self.encoder.error(&status));
+        }
         while let Some(entry) = self.initial.pop_front() {
             self.encoder.entry(&mut out, Change::Added, &entry, entry.revision);
             if out.len() >= BLOCK {
@@ -183,11 +187,12 @@ impl Stream {
                 self.ended = true;
                 return None;
             };
-            self.event(&mut out, change, &event);
+            self.event(&mut out, change, &event).await;
             while out.len() < BLOCK
+                && !self.ended
                 && let Some((change, event)) = self.subscription.as_mut().and_then(Subscription::try_next)
             {
-                self.event(&mut out, change, &event);
+                self.event(&mut out, change, &event).await;
             }
             if !out.is_empty() {
                 return Some(out.freeze());
@@ -195,17 +200,21 @@ impl Stream {
         }
     }
 
-    fn event(&mut self, out: &mut BytesMut, change: Change, event: &Event) {
+    async fn event(&mut self, out: &mut BytesMut, change: Change, event: &Event) {
         let entry = match change {
             // an object that leaves the selection is shown as it last was within it
             Change::Deleted => event.old.as_ref(),
             _ => event.new.as_ref(),
         };
         if let Some(entry) = entry {
+            if let Err(status) = crate::crd::prepare_versions(&self.core, &self.resource, [entry]).await {
+                self.ended = true;
+                out.extend_from_slice(&self.encoder.error(&status));
+                return;
+            }
             self.encoder.entry(out, change, entry, event.revision);
             self.told = self.told.max(event.revision);
         }
-        let _ = &self.resource;
     }
 }
 

@@ -5,7 +5,7 @@ pub mod connect;
 mod eviction;
 pub mod namespaces;
 mod reviews;
-mod scale;
+pub mod scale;
 pub mod services;
 mod token;
 

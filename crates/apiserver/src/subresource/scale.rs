@@ -54,7 +54,8 @@ fn scale_of(call: &Call, entry: &Entry) -> Value {
     make(call, &from_entry(&call.resource, entry))
 }
 
-fn make(call: &Call, object: &Value) -> Value {
+/// The scale of an object.
+pub fn make(call: &Call, object: &Value) -> Value {
     if let Some(custom) = &call.resource.custom {
         return custom.scale(object);
     }

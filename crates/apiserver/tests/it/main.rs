@@ -2,7 +2,9 @@
 
 mod access;
 mod aggregation;
+mod hook;
 mod objects;
+mod policies;
 mod reads;
 mod removed;
 mod shared;

@@ -223,8 +223,10 @@ fn node(rules_of: &Value, schema: &Value, root: bool) -> Option<Node> {
 }
 
 fn has_rules(schema: &Value) -> bool {
+    let below = |name: &str| schema.get(name).is_some_and(has_rules);
     !schema.list("x-kubernetes-validations").is_empty()
-        || ["items", "additionalProperties"].iter().any(|name| has_rules(schema.at(name)))
+        || below("items")
+        || below("additionalProperties")
         || schema.map("properties").is_some_and(|p| p.values().any(has_rules))
         || schema.list("allOf").iter().any(has_rules)
 }

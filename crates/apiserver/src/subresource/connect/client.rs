@@ -220,9 +220,16 @@ pub struct Post<'a> {
     pub body: &'a machinery::Value,
 }
 
+/// Why a document got no answer, in Go's words.
+pub struct PostError {
+    pub text: String,
+    /// The server was reached and said so itself.
+    pub from_server: bool,
+}
+
 /// Sends it and reads the JSON answer; anything but a 200 is an error.
-pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, String> {
-    let text = |e: &dyn std::fmt::Display| e.to_string();
+pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, PostError> {
+    let text = |e: &dyn std::fmt::Display| PostError { text: e.to_string(), from_server: false };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(post.ca_pem) {
@@ -234,9 +241,10 @@ pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let socket = TcpStream::connect((post.host, post.port)).await;
-    let socket = socket.map_err(|e| format!("dial tcp {}:{}: {e}", post.host, post.port))?;
+    let socket = socket.map_err(|e| text(&go_dial(&post, &e)))?;
     let name = ServerName::try_from(post.server_name.to_owned()).map_err(|e| text(&e))?;
-    let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await.map_err(|e| text(&e))?;
+    let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await;
+    let stream = stream.map_err(|e| text(&go_tls(&e)))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     tokio::spawn(connection);
@@ -254,8 +262,64 @@ pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, String> {
         .await
         .map_err(|e| text(&e))?
         .to_bytes();
+    let said = |text: String| PostError { text, from_server: true };
     if !status.is_success() {
-        return Err(format!("the server rejected our request for an unknown reason ({status})"));
+        return Err(said(go_answer(status.as_u16(), &bytes)));
     }
-    serde_json::from_slice(&bytes).map_err(|e| text(&e))
+    serde_json::from_slice(&bytes).map_err(|e| said(e.to_string()))
+}
+
+fn go_dial(post: &Post<'_>, error: &std::io::Error) -> String {
+    let host = if post.host.contains(':') { format!("[{}]", post.host) } else { post.host.to_owned() };
+    let at = format!("dial tcp {host}:{}", post.port);
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("{at}: connect: connection refused"),
+        std::io::ErrorKind::NetworkUnreachable => format!("{at}: connect: network is unreachable"),
+        std::io::ErrorKind::HostUnreachable => format!("{at}: connect: no route to host"),
+        _ if error.raw_os_error().is_none() => format!("dial tcp: lookup {}: no such host", post.host),
+        _ => format!("{at}: connect: {error}"),
+    }
+}
+
+fn go_tls(error: &std::io::Error) -> String {
+    let rustls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match rustls {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+        }
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            format!("tls: failed to verify certificate: x509: {why:?}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What client-go makes of an answer that is no success.
+fn go_answer(status: u16, body: &[u8]) -> String {
+    let value: machinery::Value = serde_json::from_slice(body).unwrap_or_default();
+    if value["kind"] == "Status"
+        && let Some(message) = value["message"].as_str()
+    {
+        return message.to_owned();
+    }
+    let text = String::from_utf8_lossy(body);
+    match status {
+        400 => "the server rejected our request for an unknown reason".into(),
+        401 => "the server has asked for the client to provide credentials".into(),
+        403 => match text.trim() {
+            "" => "forbidden: ".into(),
+            text => text.to_owned(),
+        },
+        404 => "the server could not find the requested resource".into(),
+        405 => "the server does not allow this method on the requested resource".into(),
+        409 => "the server reported a conflict".into(),
+        429 => "the server has received too many requests and has asked us to try again later".into(),
+        503 => "the server is currently unable to handle the request".into(),
+        504 => "the server was unable to return a response in the time allotted, but may still be processing the request".into(),
+        500.. => {
+            let shown = machinery::field::go_quote(text.trim());
+            format!("an error on the server ({shown}) has prevented the request from succeeding")
+        }
+        _ => "unknown".into(),
+    }
 }
