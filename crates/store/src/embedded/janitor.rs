@@ -286,6 +286,7 @@ impl Work {
                 generation: segment.generation + 1,
                 previous_end,
                 end: out.len() as u32,
+                size: out.len() as u32,
                 compacted,
             };
             out[..SEGMENT_HEADER].copy_from_slice(&header.encode());

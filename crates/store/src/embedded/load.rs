@@ -121,6 +121,13 @@ impl Loader<'_> {
         })
     }
 
+    fn not_cut(&self, name: &str, len: u64, wanted: u32) -> Result<()> {
+        match len < u64::from(wanted) {
+            true => Err(corrupt(self.disk, name, len as usize, "the file ends too early")),
+            false => Ok(()),
+        }
+    }
+
     fn read_file(&self, name: &str, file: &dyn DiskFile, from: u64) -> Result<Vec<u8>> {
         let read = || {
             let mut bytes = vec![0; file.len()?.saturating_sub(from) as usize];
@@ -151,6 +158,9 @@ impl Loader<'_> {
                 return Err(corrupt(self.disk, &name, 0, "the file is missing"));
             }
             let file = self.open(listed.seq, listed.generation)?;
+            let name = segment_name(listed.seq, listed.generation);
+            let len = file.len().map_err(|e| failed(self.disk, &name, &e))?;
+            self.not_cut(&name, len, listed.end)?;
             let segment = self.table.add(listed.seq, listed.generation, file, listed.end);
             segment.deletions.store(listed.deletions, Relaxed);
             segment.cleaned.store(listed.cleaned, Relaxed);
@@ -177,14 +187,16 @@ impl Loader<'_> {
             let name = segment_name(seq, generation);
             let file = self.open(seq, generation)?;
             let mut start = [0; SEGMENT_HEADER];
-            let whole = file.len().map_err(|e| failed(self.disk, &name, &e))? >= SEGMENT_HEADER as u64;
-            if whole {
+            let len = file.len().map_err(|e| failed(self.disk, &name, &e))?;
+            if len >= SEGMENT_HEADER as u64 {
                 file.read_exact_at(&mut start, 0).map_err(|e| failed(self.disk, &name, &e))?;
             }
             let header = SegmentHeader::decode(&start).filter(|h| (h.seq, h.generation) == (seq, generation));
             let Some(header) = header else {
                 return Err(corrupt(self.disk, &name, 0, "not a segment header"));
             };
+            // Made whole before anything was written to it, so this is no crash's doing.
+            self.not_cut(&name, len, header.size)?;
             self.compacted = self.compacted.max(header.compacted);
             if i > 0 && files[i - 1].0 == seq - 1 {
                 ends[i - 1] = Some(header.previous_end);
@@ -218,7 +230,12 @@ impl Loader<'_> {
         let name = segment_name(seq, 0);
         let create = || {
             let file = self.disk.create(UNPREPARED, segment_size, false)?;
-            let header = SegmentHeader { seq, compacted: self.compacted, ..SegmentHeader::default() };
+            let header = SegmentHeader {
+                seq,
+                size: file.len()? as u32,
+                compacted: self.compacted,
+                ..SegmentHeader::default()
+            };
             file.write_all_at(&header.encode(), 0)?;
             file.sync_data()?;
             self.disk.rename(UNPREPARED, &name)?;

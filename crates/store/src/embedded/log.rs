@@ -246,6 +246,7 @@ impl Log {
             generation: 0,
             previous_end: self.end as u32,
             end: 0,
+            size: file.len()? as u32,
             compacted: self.compacted,
         };
         file.write_all_at(&header.encode(), 0)?;

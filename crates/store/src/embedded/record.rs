@@ -28,6 +28,8 @@ pub(super) struct SegmentHeader {
     pub previous_end: u32,
     /// For a rewritten segment, its end; otherwise 0.
     pub end: u32,
+    /// How long the file was made: a shorter one has been cut. 0 where that was not noted.
+    pub size: u32,
     /// The compacted revision at the time of writing.
     pub compacted: Revision,
 }
@@ -40,6 +42,7 @@ impl SegmentHeader {
         put(&mut bytes, 16, &self.generation.to_le_bytes());
         put(&mut bytes, 20, &self.previous_end.to_le_bytes());
         put(&mut bytes, 24, &self.end.to_le_bytes());
+        put(&mut bytes, 28, &self.size.to_le_bytes());
         put(&mut bytes, 32, &self.compacted.to_le_bytes());
         let crc = crc32fast::hash(&bytes[12..]);
         put(&mut bytes, 8, &crc.to_le_bytes());
@@ -56,6 +59,7 @@ impl SegmentHeader {
             generation: u32_at(bytes, 16),
             previous_end: u32_at(bytes, 20),
             end: u32_at(bytes, 24),
+            size: u32_at(bytes, 28),
             compacted: i64_at(bytes, 32),
         })
     }
@@ -310,7 +314,8 @@ mod tests {
 
     #[test]
     fn segment_headers() {
-        let header = SegmentHeader { seq: 3, generation: 1, previous_end: 99, end: 1234, compacted: 77 };
+        let header =
+            SegmentHeader { seq: 3, generation: 1, previous_end: 99, end: 1234, size: 5678, compacted: 77 };
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Some(header));
         bytes[33] ^= 1;

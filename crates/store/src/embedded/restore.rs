@@ -89,6 +89,7 @@ impl Restorer {
             generation: 0,
             previous_end: self.previous_end,
             end: 0,
+            size: self.buffer.len() as u32,
             compacted: self.revision,
         };
         self.buffer[..SEGMENT_HEADER].copy_from_slice(&header.encode());

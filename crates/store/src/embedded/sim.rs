@@ -142,6 +142,20 @@ impl SimDisk {
         }
         Some((name, offset))
     }
+
+    /// Cuts off some of what was written to a file; answers its name and what is left of it.
+    pub fn cut(&self, dice: &mut Dice, choose: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+        let mut state = self.state();
+        let names: Vec<(String, u64)> =
+            state.names.iter().filter(|(name, _)| choose(name)).map(|(n, id)| (n.clone(), *id)).collect();
+        let (name, id) = names.get(dice.roll(names.len() as u64) as usize)?.clone();
+        let file = state.files.get_mut(&id)?;
+        let used = file.current.iter().rposition(|b| *b != 0)? + 1;
+        let left = dice.roll(used as u64) as usize;
+        file.current.truncate(left);
+        file.durable.truncate(left);
+        Some((name, left))
+    }
 }
 
 impl SimFile {

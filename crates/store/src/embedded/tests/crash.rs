@@ -100,6 +100,27 @@ async fn a_flipped_bit_is_never_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_cut_is_named() {
+    let mut named = 0;
+    let mut dice = Dice::new(11);
+    for seed in 0..40 {
+        let (disk, before) = sample(seed % 5).await;
+        let (file, left) = disk.cut(&mut dice, |name| name.ends_with(".log")).unwrap();
+        match open_on(Arc::new(disk), small()) {
+            Err(error) => {
+                let text = error.to_string();
+                assert!(matches!(error, Error::Corrupt(_)), "{text}");
+                assert!(text.contains(&file) && text.contains("offset"), "{file} {left}: {text}");
+                named += 1;
+            }
+            // What a clean-up was about to remove is not needed.
+            Ok(store) => assert_eq!(all(&*store).await.kvs, before.kvs, "{file} {left}"),
+        }
+    }
+    assert!(named > 30, "only {named} of 40");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_file_is_named() {
     for seed in 0..3 {
         let (disk, _) = sample(seed).await;
