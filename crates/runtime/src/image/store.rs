@@ -168,10 +168,17 @@ impl ImageStore {
         stream: impl Read,
     ) -> Result<String, ImageError> {
         let chain = chain_id(below.last().map(String::as_str), diff_id);
-        if self.has_layer(&chain) {
-            return Ok(chain);
-        }
         let failed = |source| ImageError::Unpack { digest: diff_id.to_owned(), source };
+        if self.has_layer(&chain) {
+            // Nothing to unpack, but who brings a damaged file is told.
+            let read = |error| failed(UnpackError::Read(error));
+            let stream = unpack::decompress(stream).map_err(read)?;
+            let (got, _) = unpack::Hashing::new(stream).finish().map_err(read)?;
+            return match got == diff_id {
+                true => Ok(chain),
+                false => Err(ImageError::Digest { expected: diff_id.to_owned(), got }),
+            };
+        }
         let temporary = self.temporary();
         fs::create_dir_all(temporary.join("fs")).map_err(ImageError::io("make a layer"))?;
         let clean_up = RemoveOnDrop(&temporary);
@@ -408,4 +415,34 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_file_name(name);
     fs::write(&new, bytes)?;
     fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(text: &str) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(rustix::process::geteuid().as_raw().into());
+        header.set_gid(rustix::process::getegid().as_raw().into());
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, "file", text.as_bytes()).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_damaged_layer_is_refused_even_when_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path(), false).unwrap();
+        let (good, bad) = (layer("good"), layer("damaged"));
+        let diff_id = digest_of(&good);
+        for _ in 0..2 {
+            let error = store.add_layer(&[], &diff_id, bad.as_slice()).unwrap_err();
+            assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+            let chain = store.add_layer(&[], &diff_id, good.as_slice()).unwrap();
+            assert!(store.has_layer(&chain));
+        }
+    }
 }
