@@ -10,6 +10,7 @@
 //! (<https://github.com/kubernetes/dns/blob/master/docs/specification.md>), RFC 1035, 2308, 2782, 6891.
 
 mod cache;
+mod clients;
 mod forward;
 mod run;
 mod serve;

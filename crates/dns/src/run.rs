@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clients::Clients;
 use crate::forward::{Forwarder, StubDomain, Upstreams};
 use crate::serve::{Server, Sockets, serve};
 use crate::service::{announce, ensure_service};
@@ -29,6 +30,9 @@ pub struct Config {
     pub listen: Vec<IpAddr>,
     /// 53; when it is taken, any free port (the Service leads there all the same).
     pub port: u16,
+    /// The pods' addresses: `(network, prefix length)`. Only they and the node itself are answered; any other
+    /// question is refused.
+    pub clients: Vec<(IpAddr, u8)>,
     /// The addresses of the `kube-dns` Service, which pods have as their nameserver.
     pub cluster_ips: Vec<IpAddr>,
     pub upstreams: Upstreams,
@@ -49,7 +53,8 @@ pub async fn run(
     ready: oneshot::Sender<()>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let Config { node_name, domain, listen, port, cluster_ips, upstreams, stub_domains, stats } = config;
+    let Config { node_name, domain, listen, port, clients, cluster_ips, upstreams, stub_domains, stats } =
+        config;
     let mut sockets = Vec::new();
     let mut at = Vec::new();
     for address in &listen {
@@ -74,7 +79,7 @@ pub async fn run(
     let zone = Zone::new(&domain, services, slices, namespaces, cluster_ips.clone());
     let own = [listen, cluster_ips.clone()].concat();
     let forwarder = Forwarder::new(upstreams, stub_domains, own, stats.clone());
-    let server = Arc::new(Server::new(zone, forwarder, stats));
+    let server = Arc::new(Server::new(zone, forwarder, Clients::new(clients), stats));
     let mut serving = JoinSet::new();
     for sockets in sockets {
         serving.spawn(serve(server.clone(), sockets, shutdown.clone()));

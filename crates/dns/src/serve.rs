@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::clients::Clients;
 use crate::forward::Forwarder;
 use crate::stats::{Stats, add};
 use crate::wire::{Bad, Data, IN, NOERROR, Query, REFUSED, Response, SERVFAIL};
@@ -28,6 +29,7 @@ const MOST_ALIASES: usize = 8;
 pub(crate) struct Server {
     pub zone: Zone,
     pub forwarder: Forwarder,
+    pub clients: Clients,
     pub stats: Arc<Stats>,
     forwards: Arc<Semaphore>,
     connections: Arc<Semaphore>,
@@ -40,10 +42,10 @@ enum Step {
 }
 
 impl Server {
-    pub(crate) fn new(zone: Zone, forwarder: Forwarder, stats: Arc<Stats>) -> Server {
+    pub(crate) fn new(zone: Zone, forwarder: Forwarder, clients: Clients, stats: Arc<Stats>) -> Server {
         let semaphore = |n| Arc::new(Semaphore::new(n));
         let (forwards, connections) = (semaphore(MOST_FORWARDED), semaphore(MOST_CONNECTIONS));
-        Server { zone, forwarder, stats, forwards, connections }
+        Server { zone, forwarder, clients, stats, forwards, connections }
     }
 
     /// What can be said at once, without waiting for anybody. None: nothing is to be said.
@@ -174,6 +176,12 @@ async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Cancel
             continue;
         };
         add(&server.stats.udp);
+        if !server.clients.allowed(from.ip()) {
+            if let Some(bytes) = refusal(&buf[..len]) {
+                send(&socket, &bytes, from).await;
+            }
+            continue;
+        }
         match server.step(&buf[..len], false) {
             None => {}
             Some(Step::Done(bytes)) => send(&socket, &bytes, from).await,
@@ -190,6 +198,12 @@ async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Cancel
     }
 }
 
+/// As long as the question, so that nobody gains by asking in another's name.
+fn refusal(message: &[u8]) -> Option<Vec<u8>> {
+    let query = Query::parse(message).ok()?;
+    Some(query.write(&Response { rcode: REFUSED, ..Default::default() }, query.udp_limit()))
+}
+
 async fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     if let Err(error) = socket.send_to(bytes, to).await {
         tracing::debug!(%to, %error, "cannot send a DNS answer");
@@ -201,6 +215,7 @@ async fn serve_tcp(server: Arc<Server>, listener: TcpListener, shutdown: Cancell
         // The semaphore is never closed.
         let Ok(permit) = server.connections.clone().acquire_owned().await else { return };
         match listener.accept().await {
+            Ok((_, from)) if !server.clients.allowed(from.ip()) => {}
             Ok((stream, _)) => {
                 let (server, shutdown) = (server.clone(), shutdown.clone());
                 tokio::spawn(async move {

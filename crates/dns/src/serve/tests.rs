@@ -8,7 +8,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 async fn start(upstream: Vec<SocketAddr>) -> (SocketAddr, Arc<Server>) {
     let stats = Arc::new(Stats::default());
     let forwarder = Forwarder::new(Upstreams::Servers(upstream), vec![], vec![], stats.clone());
-    let server = Arc::new(Server::new(crate::zone::tests::zone(), forwarder, stats));
+    let server = Arc::new(Server::new(crate::zone::tests::zone(), forwarder, Clients::new(vec![]), stats));
     let sockets = Sockets::bind(LOCALHOST, 0).await.unwrap();
     let at = sockets.tcp.local_addr().unwrap();
     tokio::spawn(serve(server.clone(), sockets, CancellationToken::new()));

@@ -18,13 +18,14 @@ use crate::supervise::Supervisor;
 
 const ACCOUNT: &str = "coredns";
 
-/// Starts the server on the pod bridge's addresses.
+/// Starts the server on the pod bridge's addresses; with another runtime, on the node's.
 pub fn start(api: &ApiServer, config: &Server, gateways: &[IpAddr], supervisor: &mut Supervisor) {
     let settings = Config {
         node_name: config.node_name.clone(),
         domain: config.cluster_domain.clone(),
         listen: gateways.to_vec(),
         port: 53,
+        clients: vec![(config.cluster_cidr.network, config.cluster_cidr.prefix)],
         cluster_ips: vec![config.dns_address()],
         upstreams: Upstreams::ResolvConf("/etc/resolv.conf".into()),
         stub_domains: Vec::new(),
