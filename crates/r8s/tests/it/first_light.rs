@@ -52,13 +52,22 @@ fn a_pod_that_cannot_start_says_why() {
         pod("no-image", "127.0.0.1:1/none:1", "[sh]", "IfNotPresent"),
         pod("never", "example.org/none:1", "[sh]", "Never"),
         pod("no-command", "example.org/web:1", "[/no/such]", "IfNotPresent"),
+        pod("bad-name", "example.org/Web:1", "[sh]", "IfNotPresent"),
+        pod(
+            "no-config",
+            "example.org/web:1",
+            "[sh]\n    envFrom: [{configMapRef: {name: none}}]",
+            "IfNotPresent",
+        ),
         pod("crashes", "example.org/web:1", "[sh, -c, exit 3]", "IfNotPresent"),
     ];
     cluster.apply(&manifest.concat()).expect("apply");
     let reasons: &[(&str, &[&str])] = &[
-        ("no-image", &["ErrImagePull", "ImagePullBackOff"]),
+        ("no-image", &["ImagePullBackOff"]),
         ("never", &["ErrImageNeverPull"]),
-        ("no-command", &["RunContainerError", "CreateContainerError", "CrashLoopBackOff"]),
+        ("no-command", &["RunContainerError", "CrashLoopBackOff"]),
+        ("bad-name", &["InvalidImageName"]),
+        ("no-config", &["CreateContainerConfigError"]),
         ("crashes", &["CrashLoopBackOff"]),
     ];
     for (name, wanted) in reasons {
@@ -67,5 +76,30 @@ fn a_pod_that_cannot_start_says_why() {
             let reason = cluster.kubectl_ok(&["get", "pod", name, "-o", path]).map_err(|e| e.to_string())?;
             if wanted.contains(&reason.as_str()) { Ok(()) } else { Err(reason) }
         });
+    }
+    // What came before the back-offs, by its words.
+    let word = |pod: &str, path: &str| {
+        let path = format!("jsonpath={{.status.containerStatuses[0].{path}}}");
+        cluster.kubectl_ok(&["get", "pod", pod, "-o", &path]).expect("get")
+    };
+    let message = word("no-image", "state.waiting.message");
+    assert!(message.contains("ErrImagePull: "), "{message}");
+    let code = word("crashes", "lastState.terminated.exitCode");
+    assert_eq!(code, "3");
+    let events = cluster.kubectl_ok(&[
+        "get",
+        "events",
+        "-o",
+        "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}",
+    ]);
+    let events = events.expect("events");
+    for wanted in [
+        "Failed: Failed to pull image",
+        "BackOff: Back-off pulling image",
+        "ErrImageNeverPull: ",
+        "InspectFailed: ",
+        "BackOff: Back-off restarting failed container",
+    ] {
+        assert!(events.contains(wanted), "{wanted:?} in {events}");
     }
 }
