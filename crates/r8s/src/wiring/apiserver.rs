@@ -26,17 +26,14 @@ pub async fn store(config: &Server, paths: &Paths) -> Result<Arc<dyn Store>> {
     }
 }
 
+const RESTORE: &str = "nothing was changed; `r8s snapshot restore` puts a snapshot in its place";
+
 /// Opens the embedded store; blocks.
 fn open_store(paths: &Paths) -> Result<Arc<dyn Store>> {
     let dir = paths.store();
     pki::files::private_dir(&dir)?;
     store::embedded::open(&dir, store::embedded::Options::default())
-        .with_context(|| {
-            format!(
-                "cannot open the store in {}\nhint: nothing was changed; `r8s snapshot restore` puts a snapshot in its place",
-                dir.display()
-            )
-        })
+        .with_context(|| format!("cannot open the store in {}\nhint: {RESTORE}", dir.display()))
 }
 
 /// Lets root on this host read the store while it works: for snapshots, and for looking at it with etcdctl.
@@ -119,5 +116,14 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
 }
 
 pub async fn start(settings: &Server, credentials: &Credentials, store: Arc<dyn Store>) -> Result<ApiServer> {
-    ApiServer::start(config(settings, credentials)?, store).await.context("the API server cannot start")
+    ApiServer::start(config(settings, credentials)?, store).await.map_err(|error| {
+        // Damage in what the store's index stands for is found by whoever reads it first.
+        let what = match error {
+            apiserver::Error::Store(store::Error::Corrupt(_)) => {
+                format!("the API server cannot start\nhint: {RESTORE}")
+            }
+            _ => "the API server cannot start".to_owned(),
+        };
+        anyhow::Error::new(error).context(what)
+    })
 }
