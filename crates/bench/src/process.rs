@@ -72,13 +72,13 @@ pub fn with_argument(like: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Several processes as one (a server and its store).
-pub fn total(processes: &[Process]) -> Result<Usage> {
+/// Several processes as one (a server and its store); none if there are none.
+pub fn total(processes: &[Process]) -> Result<Option<Usage>> {
     let mut sum = Usage::default();
     for process in processes {
         let Usage { cpu_ms, resident } = process.usage()?;
         sum.cpu_ms += cpu_ms;
         sum.resident += resident;
     }
-    Ok(sum)
+    Ok((!processes.is_empty()).then_some(sum))
 }

@@ -1,7 +1,12 @@
 //! Results as a Markdown table that is also readable on a terminal.
 
-/// Prints rows under a header, columns aligned.
+/// Prints rows under a header.
 pub fn print(header: &[&str], rows: &[Vec<String>]) {
+    print!("{}", markdown(header, rows));
+}
+
+/// Rows under a header, columns aligned: the first to the left, the others to the right.
+pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -18,17 +23,18 @@ pub fn print(header: &[&str], rows: &[Vec<String>]) {
                 _ => format!("{cell:>width$}"),
             })
             .collect();
-        println!("| {} |", padded.join(" | "));
+        format!("| {} |\n", padded.join(" | "))
     };
-    line(header.iter().map(ToString::to_string).collect());
+    let mut out = line(header.iter().map(ToString::to_string).collect());
     let rule = |(i, width): (usize, &usize)| match i {
         0 => "-".repeat(*width),
         _ => format!("{}:", "-".repeat(width - 1)),
     };
-    line(widths.iter().enumerate().map(rule).collect());
+    out.push_str(&line(widths.iter().enumerate().map(rule).collect()));
     for row in rows {
-        line(row.clone());
+        out.push_str(&line(row.clone()));
     }
+    out
 }
 
 /// `1234.5` as `1,235`, small numbers with the digits that matter.

@@ -15,14 +15,21 @@ use http::Method;
 use serde_json::json;
 
 use crate::connection::{Call, Server};
-use crate::process::{self, Process};
+use crate::process::{self, Process, Usage};
 use crate::table;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A server: NAME=KUBECONFIG=PID[,PID…] (the processes whose CPU and memory count). Several are measured in turns
-    #[arg(long = "server", required = true, value_name = "NAME=KUBECONFIG=PIDS")]
+    /// A server: NAME=KUBECONFIG[=PID[,PID…]] (the processes whose CPU and memory count). Several are measured in
+    /// turns; the first is what the others are compared with
+    #[arg(long = "server", required = true, value_name = "NAME=KUBECONFIG[=PIDS]")]
     servers: Vec<String>,
+    /// Also write the table, as Markdown, to this file
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// Leave the pods where they are: no delete, no deletecollection
+    #[arg(long)]
+    keep: bool,
     /// How many pods
     #[arg(long, default_value_t = 5000)]
     objects: usize,
@@ -39,17 +46,56 @@ struct Target {
     name: String,
     server: Server,
     processes: Vec<Process>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
+}
+
+/// What one kind of operation came to on one server.
+pub(crate) struct Row {
+    pub name: &'static str,
+    per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Of the server's processes; none if they are not known.
+    cpu_ms: Option<f64>,
+    resident: Option<u64>,
+    /// Bytes of the last answer's body.
+    bytes: usize,
+}
+
+impl Row {
+    /// The cells after the names; CPU time is compared with that of the first server.
+    fn cells(&self, first: &Row) -> Vec<String> {
+        let known = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), table::number);
+        let share =
+            self.cpu_ms.zip(first.cpu_ms).filter(|(_, first)| *first > 0.0).map(|(cpu, first)| cpu / first);
+        vec![
+            table::number(self.per_second),
+            table::number(self.p50_ms),
+            table::number(self.p99_ms),
+            known(self.cpu_ms),
+            share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0)),
+            known(self.resident.map(|bytes| bytes as f64 / 1e6)),
+            known(Some(self.bytes as f64 / 1e3)),
+        ]
+    }
 }
 
 impl Target {
+    fn add(&mut self, row: Row) {
+        eprintln!("{:<16} {:<24} {}", self.name, row.name, row.cells(&row).join("  "));
+        self.rows.push(row);
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('=').collect();
-        let [name, kubeconfig, pids] = parts[..] else {
-            bail!("--server {text:?}: want NAME=KUBECONFIG=PIDS")
+        let (name, kubeconfig, pids) = match parts[..] {
+            [name, kubeconfig] => (name, kubeconfig, ""),
+            [name, kubeconfig, pids] => (name, kubeconfig, pids),
+            _ => bail!("--server {text:?}: want NAME=KUBECONFIG[=PIDS]"),
         };
         let processes = pids
             .split(',')
+            .filter(|pid| !pid.is_empty())
             .map(|pid| pid.parse().map(Process).context("a process id"))
             .collect::<Result<_>>()?;
         let server = Server::from_kubeconfig(&PathBuf::from(kubeconfig))?;
@@ -62,28 +108,48 @@ pub async fn run(args: Args) -> Result<()> {
     for target in &targets {
         pods::prepare(&target.server).await.with_context(|| target.name.clone())?;
     }
-    let phases = phases(&args);
-    for phase in &phases {
+    for phase in &phases(&args) {
         for target in &mut targets {
             let row = measure(target, phase, args.workers).await;
-            let row = row.with_context(|| format!("{}: {}", target.name, phase.name))?;
-            eprintln!("{:<10} {}", target.name, row.join("  "));
-            target.rows.push(row);
+            target.add(row.with_context(|| phase.name)?);
         }
         if phase.name == "status" {
             for target in &mut targets {
-                let row = watch::fan_out(&target.server, &target.processes, args.watches).await?;
-                eprintln!("{:<10} {}", target.name, row.join("  "));
-                target.rows.push(row);
+                let row = watch::fan_out(&target.server, &target.processes, args.watches).await;
+                target.add(row.context("watch")?);
             }
         }
     }
-    for target in &targets {
-        println!("\n{} ({} pods, {} workers)\n", target.name, args.objects, args.workers);
-        table::print(
-            &["operation", "per second", "p50 ms", "p99 ms", "CPU ms each", "resident MB"],
-            &target.rows,
-        );
+    let mut rows = Vec::new();
+    for at in 0..targets[0].rows.len() {
+        let first = &targets[0].rows[at];
+        for target in &targets {
+            let row = &target.rows[at];
+            rows.push([vec![row.name.to_owned(), target.name.clone()], row.cells(first)].concat());
+        }
+    }
+    let compared = format!("CPU of {}'s", targets[0].name);
+    let header = [
+        "operation",
+        "server",
+        "per second",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms each",
+        &compared,
+        "resident MB",
+        "answer KB",
+    ];
+    let text = format!(
+        "{} pods of 6.3 KB, {} workers, {} watches\n\n{}",
+        args.objects,
+        args.workers,
+        args.watches,
+        table::markdown(&header, &rows)
+    );
+    println!("{text}");
+    if let Some(path) = &args.markdown {
+        std::fs::write(path, &text).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
@@ -102,7 +168,7 @@ fn phases(args: &Args) -> Vec<Phase> {
     let some = all.min(2000);
     let phase =
         |name, count, workers, call: fn(usize) -> Call| Phase { name, count, workers, call: Box::new(call) };
-    vec![
+    let mut phases = vec![
         phase("create", all, usize::MAX, |i| {
             Call::with_body(Method::POST, pods::COLLECTION, "application/json", &pods::pod(i))
         }),
@@ -140,47 +206,59 @@ fn phases(args: &Args) -> Vec<Phase> {
             let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
             Call::with_body(Method::DELETE, pods::COLLECTION, "application/json", &options)
         }),
-    ]
+    ];
+    if args.keep {
+        phases.retain(|phase| !phase.name.starts_with("delete"));
+    }
+    phases
 }
 
 /// Runs a phase and makes its row. `deletecollection` counts the pods it deletes.
-async fn measure(target: &Target, phase: &Phase, workers: usize) -> Result<Vec<String>> {
+async fn measure(target: &Target, phase: &Phase, workers: usize) -> Result<Row> {
     let operations =
         if phase.name == "deletecollection" { pods::count(&target.server).await? } else { phase.count };
     let before = process::total(&target.processes)?;
     let started = Instant::now();
-    let mut latencies = drive(&target.server, phase, workers.min(phase.workers)).await?;
-    let elapsed = started.elapsed();
-    let after = process::total(&target.processes)?;
-    let cpu = (after.cpu_ms - before.cpu_ms) / operations.max(1) as f64;
-    Ok(row(phase.name, operations, elapsed, &mut latencies, cpu, after.resident))
-}
-
-pub(crate) fn row(
-    name: &str,
-    operations: usize,
-    elapsed: Duration,
-    latencies: &mut [Duration],
-    cpu_ms: f64,
-    resident: u64,
-) -> Vec<String> {
-    latencies.sort();
-    let at = |share: f64| {
-        let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
-        latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+    let (mut latencies, bytes) = drive(&target.server, phase, workers.min(phase.workers)).await?;
+    let measured = Measured {
+        operations,
+        elapsed: started.elapsed(),
+        before,
+        after: process::total(&target.processes)?,
     };
-    vec![
-        name.to_owned(),
-        table::number(operations as f64 / elapsed.as_secs_f64()),
-        table::number(at(0.5)),
-        table::number(at(0.99)),
-        table::number(cpu_ms),
-        table::number(resident as f64 / 1e6),
-    ]
+    Ok(Row { bytes, ..measured.row(phase.name, &mut latencies) })
 }
 
-/// Calls of a phase spread over the workers, each on a connection of its own; every latency.
-async fn drive(server: &Server, phase: &Phase, workers: usize) -> Result<Vec<Duration>> {
+/// A stretch of time and what the server's processes used before and after it.
+pub(crate) struct Measured {
+    pub operations: usize,
+    pub elapsed: Duration,
+    pub before: Option<Usage>,
+    pub after: Option<Usage>,
+}
+
+impl Measured {
+    pub fn row(&self, name: &'static str, latencies: &mut [Duration]) -> Row {
+        latencies.sort();
+        let at = |share: f64| {
+            let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
+            latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+        };
+        let each = self.operations.max(1) as f64;
+        Row {
+            name,
+            per_second: self.operations as f64 / self.elapsed.as_secs_f64(),
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            cpu_ms: self.before.zip(self.after).map(|(before, after)| (after.cpu_ms - before.cpu_ms) / each),
+            resident: self.after.map(|usage| usage.resident),
+            bytes: 0,
+        }
+    }
+}
+
+/// Calls of a phase spread over the workers, each on a connection of its own; every latency, and the size of an answer.
+async fn drive(server: &Server, phase: &Phase, workers: usize) -> Result<(Vec<Duration>, usize)> {
     let calls: Arc<Vec<Call>> = Arc::new((0..phase.count).map(|i| (phase.call)(i)).collect());
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = Vec::new();
@@ -188,18 +266,20 @@ async fn drive(server: &Server, phase: &Phase, workers: usize) -> Result<Vec<Dur
         let mut connection = server.connect().await?;
         let (calls, next) = (calls.clone(), next.clone());
         running.push(tokio::spawn(async move {
-            let mut latencies = Vec::new();
+            let (mut latencies, mut bytes) = (Vec::new(), 0);
             while let Some(call) = calls.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let started = Instant::now();
-                connection.call(call).await?;
+                bytes = connection.call_unread(call).await?;
                 latencies.push(started.elapsed());
             }
-            anyhow::Ok(latencies)
+            anyhow::Ok((latencies, bytes))
         }));
     }
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), 0);
     for worker in running {
-        all.extend(worker.await??);
+        let (latencies, last) = worker.await??;
+        all.extend(latencies);
+        bytes = last.max(bytes);
     }
-    Ok(all)
+    Ok((all, bytes))
 }

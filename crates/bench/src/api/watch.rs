@@ -7,13 +7,13 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::{pods, row};
+use super::{Measured, Row, pods};
 use crate::connection::{Call, Server};
 use crate::process::{self, Process};
 
 const CHANGES: usize = 200;
 
-pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> Result<Vec<String>> {
+pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> Result<Row> {
     let mut writer = server.connect().await?;
     let list: Value =
         serde_json::from_slice(&writer.call(&Call::get(format!("{}?limit=1", pods::COLLECTION))).await?)?;
@@ -48,10 +48,9 @@ pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> 
         }
     }
     let elapsed = started.elapsed();
-    let after = process::total(processes)?;
-    let events = CHANGES * watches;
-    let cpu = (after.cpu_ms - before.cpu_ms) / events as f64;
-    Ok(row("watch event delivered", events, elapsed, &mut latencies, cpu, after.resident))
+    let measured =
+        Measured { operations: CHANGES * watches, elapsed, before, after: process::total(processes)? };
+    Ok(measured.row("watch event delivered", &mut latencies))
 }
 
 /// When each change arrived. Rounds must come as 0, 1, 2, … and versions must rise.

@@ -147,9 +147,9 @@ async fn cpu_at_rest(server: &Process, root: &Path, seconds: u64) -> Result<Opti
     }
     let mut all = shims(root)?;
     all.push(server.clone());
-    let before = process::total(&all)?.cpu_ms;
+    let before = process::total(&all)?.unwrap_or_default().cpu_ms;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    Ok(Some((process::total(&all)?.cpu_ms - before) / (seconds as f64 * 10.0)))
+    Ok(Some((process::total(&all)?.unwrap_or_default().cpu_ms - before) / (seconds as f64 * 10.0)))
 }
 
 /// Creates a pod; waits for what a young cluster lacks (the namespace's service account).
