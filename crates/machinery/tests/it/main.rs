@@ -2,6 +2,7 @@
 
 mod apply;
 mod codecs;
+mod fuzz;
 mod generate;
 mod patches;
 mod small;
