@@ -61,6 +61,12 @@ pub struct Config {
     pub request_timeout: Duration,
     /// `--min-request-timeout`: a watch lasts between this and twice this if the client does not say.
     pub min_request_timeout: Duration,
+    /// `--enable-priority-and-fairness`.
+    pub priority_and_fairness: bool,
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight`: with priorities, their sum is what the levels
+    /// share; without, each is a limit (0: none).
+    pub max_requests_inflight: usize,
+    pub max_mutating_requests_inflight: usize,
     /// `--max-request-bytes` of bodies.
     pub max_body: usize,
     /// `--default-not-ready-toleration-seconds`, `--default-unreachable-toleration-seconds`.
@@ -109,6 +115,9 @@ impl Default for Config {
             event_ttl: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(60),
             min_request_timeout: Duration::from_secs(1800),
+            priority_and_fairness: true,
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
             max_body: 3 * 1024 * 1024,
             default_not_ready_toleration: 300,
             default_unreachable_toleration: 300,

@@ -20,10 +20,12 @@ use crate::authz::Authz;
 use crate::cache::feed::{Feed, Load};
 use crate::cache::{Latest, Progress};
 use crate::config::Config;
+use crate::flow::Flow;
 use crate::front::body::{BoxError, incoming};
 use crate::front::pipeline::{Caller, answer};
 use crate::front::{Body, listen};
 use crate::kinds::{KindMap, Kinds};
+use crate::metrics::Metrics;
 use crate::registry::leases::Leases;
 
 /// How long the caches of a shared store go without being told where it stands.
@@ -67,6 +69,8 @@ pub struct Core {
     pub loads: mpsc::Sender<Load>,
     pub authn: Authn,
     pub authz: Authz,
+    pub flow: Flow,
+    pub metrics: Arc<Metrics>,
     pub leases: Leases,
     pub services: crate::subresource::services::Allocators,
     pub aggregator: crate::aggregation::Aggregator,
@@ -97,20 +101,6 @@ impl Core {
         });
         crate::front::respond::json(&version, true)
     }
-
-    /// Prometheus text: objects by resource, and the revision.
-    pub fn metrics(&self) -> String {
-        let mut out = String::from("# TYPE apiserver_storage_objects gauge\n");
-        for home in self.kinds.now().homes() {
-            let name = machinery::GroupResource::new(&*home.name.group, &*home.name.resource);
-            out.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {}\n", home.cache.len()));
-        }
-        out.push_str(&format!(
-            "# TYPE r8s_store_revision gauge\nr8s_store_revision {}\n",
-            self.progress.applied()
-        ));
-        out
-    }
 }
 
 fn go_arch() -> &'static str {
@@ -138,10 +128,18 @@ impl ApiServer {
             quiet: (!config.exclusive_store).then_some(QUIET),
         };
         let revision = feed.load_all().await?;
+        let metrics: Arc<Metrics> = Arc::default();
         let core = Arc::new(Core {
             features: config.features(),
             authn: Authn::new(&config)?,
             authz: Authz::default(),
+            flow: Flow::new(
+                config.priority_and_fairness,
+                config.max_requests_inflight,
+                config.max_mutating_requests_inflight,
+                metrics.clone(),
+            ),
+            metrics,
             leases: Leases::default(),
             services: crate::subresource::services::Allocators::new(&config)?,
             aggregator: crate::aggregation::Aggregator::default(),

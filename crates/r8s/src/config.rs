@@ -74,6 +74,15 @@ pub struct Settings {
     /// How many snapshots are kept [default: 5]
     #[arg(long, value_name = "N")]
     pub snapshot_keep: Option<usize>,
+    /// Requests that may run at once, writes apart [default: 400]
+    #[arg(long, value_name = "N")]
+    pub max_requests_inflight: Option<usize>,
+    /// Writes that may run at once [default: 200]
+    #[arg(long, value_name = "N")]
+    pub max_mutating_requests_inflight: Option<usize>,
+    /// Share the API server among its users by priority levels [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_priority_and_fairness: Option<bool>,
     /// When pods are evicted, as the kubelet's flag (memory.available<100Mi,nodefs.available<10%,…)
     #[arg(long, value_name = "SIGNAL<LIMIT,…")]
     pub eviction_hard: Option<String>,
@@ -119,6 +128,13 @@ impl Settings {
             container_runtime_endpoint: self.container_runtime_endpoint.or(other.container_runtime_endpoint),
             cni_conf_dir: self.cni_conf_dir.or(other.cni_conf_dir),
             cni_bin_dir: self.cni_bin_dir.or(other.cni_bin_dir),
+            max_requests_inflight: self.max_requests_inflight.or(other.max_requests_inflight),
+            max_mutating_requests_inflight: self
+                .max_mutating_requests_inflight
+                .or(other.max_mutating_requests_inflight),
+            enable_priority_and_fairness: self
+                .enable_priority_and_fairness
+                .or(other.enable_priority_and_fairness),
             eviction_hard: self.eviction_hard.or(other.eviction_hard),
             serve_removed_apis: self.serve_removed_apis.or(other.serve_removed_apis),
             enable_aggregator_routing: self.enable_aggregator_routing.or(other.enable_aggregator_routing),
@@ -150,6 +166,9 @@ pub struct Server {
     pub feature_gates: Vec<(String, bool)>,
     pub container_runtime_endpoint: Option<PathBuf>,
     pub cni: Option<Cni>,
+    pub max_requests_inflight: usize,
+    pub max_mutating_requests_inflight: usize,
+    pub enable_priority_and_fairness: bool,
     /// Signals and their limits; `None` leaves the kubelet's own.
     pub eviction_hard: Option<BTreeMap<String, String>>,
     pub serve_removed_apis: bool,
@@ -200,6 +219,9 @@ impl Server {
             enable_aggregator_routing,
             proxy_client_cert_file,
             proxy_client_key_file,
+            max_requests_inflight,
+            max_mutating_requests_inflight,
+            enable_priority_and_fairness,
         } = settings;
         let minutes = |n: u64| (n > 0).then(|| Duration::from_secs(n.saturating_mul(60)));
         let node_name = match node_name {
@@ -232,6 +254,9 @@ impl Server {
             feature_gates: switches("feature-gates", feature_gates.as_deref())?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
             cni: cni_conf_dir.map(|conf_dir| Cni { conf_dir, bin_dirs: bin_dirs(cni_bin_dir) }),
+            max_requests_inflight: max_requests_inflight.unwrap_or(400),
+            max_mutating_requests_inflight: max_mutating_requests_inflight.unwrap_or(200),
+            enable_priority_and_fairness: enable_priority_and_fairness.unwrap_or(true),
             eviction_hard: eviction_hard.as_deref().map(thresholds).transpose()?,
             compact_every: minutes(etcd_compaction_interval.unwrap_or(5)),
             snapshots: snapshot_every.and_then(minutes).map(|every| Snapshots {

@@ -9,7 +9,7 @@ mod user;
 
 pub use impersonate::impersonate;
 pub use peer::Peer;
-pub use user::User;
+pub use user::{MASTERS, User};
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //! Service. Made or mended at every start; everything at once, so that the store can commit it together.
 
 mod endpoints;
-mod flow;
+pub mod flow;
 mod objects;
 pub mod roles;
 
@@ -36,12 +36,13 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
     }
     core.fresh().await.map_err(failed)?;
     let mut all: Vec<BoxFuture<'_, Result<(), Status>>> = Vec::new();
-    for (group, resource, object) in objects::all(core).into_iter().chain(flow::all()) {
+    for (group, resource, object) in objects::all(core) {
         all.push(ensure(core, group, resource, object).boxed());
     }
     for object in crate::aggregation::local::builtin(&core.kinds.now()) {
         all.push(ensure(core, "apiregistration.k8s.io", "apiservices", object).boxed());
     }
+    all.push(flow::ensure_all(core).boxed());
     for (resource, object) in roles::all() {
         all.push(roles::reconcile(core, resource, object).boxed());
     }
@@ -52,6 +53,7 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
     endpoints::start(core).await.map_err(failed)?;
     put(core, "coordination.k8s.io", "leases", crate::identity::lease(core)).await.map_err(failed)?;
     core.fresh().await.map_err(failed)?;
+    crate::flow::start(core);
     // what happened before now is nobody's history
     for home in core.kinds.now().homes() {
         home.cache.forget_before(core.progress.applied());

@@ -115,7 +115,10 @@ impl Entry {
 
     /// The object without `kind` and `apiVersion`.
     pub fn parse(&self) -> Value {
-        serde_json::from_slice(&self.bare).expect("the cache holds what serde_json wrote")
+        // serde_json reads no deeper than 128 levels, a request's body may have more
+        serde_json::from_slice(&self.bare)
+            .or_else(|_| machinery::codec::json::decode_any(&self.bare))
+            .expect("the cache holds JSON")
     }
 
     /// The object as of a kind.

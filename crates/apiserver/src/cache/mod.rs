@@ -21,6 +21,7 @@ use imbl::OrdMap;
 use machinery::Value;
 use parking_lot::Mutex;
 
+use crate::flow::Stored;
 use watchers::Watchers;
 
 /// All objects at one revision, ordered by key as the store orders them. Cloning costs nothing.
@@ -38,6 +39,8 @@ pub struct Cache {
 
 struct State {
     objects: Snapshot,
+    /// Of all objects.
+    bytes: usize,
     /// The revision of the last change of this resource.
     revision: i64,
     /// Changes after this revision are all in `history`.
@@ -65,6 +68,7 @@ impl Cache {
     pub fn with_fields(namespaced: bool, window: usize, fields: Fields) -> Self {
         let state = State {
             objects: OrdMap::new(),
+            bytes: 0,
             revision: 0,
             floor: 0,
             history: VecDeque::new(),
@@ -86,6 +90,18 @@ impl Cache {
 
     pub fn len(&self) -> usize {
         self.state.lock().objects.len()
+    }
+
+    /// How much there is.
+    pub fn stored(&self) -> Stored {
+        let state = self.state.lock();
+        Stored { objects: state.objects.len(), bytes: state.bytes }
+    }
+
+    /// How many watches may want a change of this object ("" for one not yet named).
+    pub fn watching(&self, namespace: &str, name: &str) -> usize {
+        let key = if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+        self.state.lock().watchers.watching(namespace, &key)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -129,6 +145,8 @@ impl Cache {
             if old.is_none() && new.is_none() {
                 continue;
             }
+            let size = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |e| e.bare.len());
+            state.bytes = state.bytes + size(&new) - size(&old);
             let event = Arc::new(Event::new(revision, key, old, new, self.namespaced));
             state.watchers.dispatch(&event);
             state.history.push_back(event);
@@ -148,6 +166,7 @@ impl Cache {
     pub fn reset(&self, revision: i64, objects: Snapshot) {
         let mut state = self.state.lock();
         state.revision = objects.values().map(|e| e.revision).max().unwrap_or(0);
+        state.bytes = objects.values().map(|e| e.bare.len()).sum();
         state.objects = objects;
         state.history.clear();
         state.floor = revision;

@@ -144,6 +144,12 @@ impl Watchers {
         Subscription { backlog: backlog.into_iter(), live, after }
     }
 
+    /// Watches of everything, of this namespace, and of this object.
+    pub fn watching(&self, namespace: &str, key: &str) -> usize {
+        let count = |bucket: Option<&Bucket>| bucket.map_or(0, |b| b.0.len());
+        self.all.0.len() + count(self.namespaces.get(namespace)) + count(self.keys.get(key))
+    }
+
     pub fn dispatch(&mut self, event: &Arc<Event>) {
         self.all.send(event);
         if let Some(bucket) = self.namespaces.get_mut(event.namespace()) {

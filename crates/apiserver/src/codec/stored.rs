@@ -15,7 +15,10 @@ pub fn decode_stored(home: &Home, value: &[u8]) -> Result<Value, Error> {
         let schema = super::schema_of(&gvk).ok_or_else(|| Error::Other(format!("unknown kind {gvk}")))?;
         proto::decode(value, schema).map_err(|e| Error::Other(e.to_string()))?
     } else {
-        serde_json::from_slice(value)?
+        // serde_json reads no deeper than 128 levels, a request's body may have more
+        serde_json::from_slice(value)
+            .or_else(|_| machinery::codec::json::decode_any(value))
+            .map_err(|e| Error::Other(e.to_string()))?
     };
     if let Some(conversion) = &home.conversion {
         conversion.read_stored(&mut object);
@@ -38,15 +41,13 @@ pub fn decode_stored(home: &Home, value: &[u8]) -> Result<Value, Error> {
 }
 
 /// The stored form: protobuf for built-in kinds, JSON for custom ones (`prefix` and `tail` are the prepared JSON around
-/// the resource version).
+/// the resource version). The object has no resource version.
 pub fn encode_stored(home: &Home, object: &Value, prefix: &[u8], tail: &Bytes) -> Bytes {
     let gvk = GroupVersion::new(&*home.name.group, &*home.version).kind(&*home.kind);
     let schema = if home.custom { None } else { super::schema_of(&gvk) };
     let Some(schema) = schema else { return crate::cache::stored_json(prefix, tail) };
-    let mut object = object.clone();
-    object.child("metadata").unset("resourceVersion");
     let mut out = Vec::new();
-    proto::encode(schema, &object, &mut out);
+    proto::encode(schema, object, &mut out);
     out.into()
 }
 

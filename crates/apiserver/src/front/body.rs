@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -28,6 +28,19 @@ impl Body {
 
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream))
+    }
+
+    /// Keeps something until the body ends.
+    pub fn holding(self, kept: impl Send + 'static) -> Self {
+        match self {
+            Body::Stream(stream) => {
+                let held = futures_util::stream::unfold((stream, kept), |(mut stream, kept)| async move {
+                    Some((stream.next().await?, (stream, kept)))
+                });
+                Self::stream(held)
+            }
+            full => full,
+        }
     }
 }
 
@@ -90,6 +103,9 @@ where
 pub async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Status> {
     let too_large =
         || Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"));
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(too_large());
+    }
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {

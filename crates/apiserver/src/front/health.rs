@@ -89,6 +89,11 @@ pub fn paths(core: &Core) -> Vec<String> {
     out
 }
 
+/// Each check of an endpoint, and whether it is fine.
+pub fn results(core: &Core, endpoint: &str) -> Vec<(String, bool)> {
+    checks(core, endpoint).into_iter().map(|check| (check.name, check.problem.is_none())).collect()
+}
+
 /// `parts`: the path's segments, the first being the endpoint.
 pub fn answer(core: &Core, parts: &[&str], query: &Query) -> Answer {
     let endpoint = parts[0];

@@ -22,6 +22,9 @@ use crate::server::{Core, Error};
 /// How long connections may finish what they do at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Bytes of a request's line and headers; more is answered with 431.
+const MAX_HEAD: usize = 1024 * 1024 + 4096;
+
 /// The TLS side of the server: certificates of clients are asked for, not required.
 pub fn tls(config: &Config) -> Result<TlsAcceptor, Error> {
     let wrong = |what: &str, e: &dyn std::fmt::Display| Error::Config(format!("{what}: {e}"));
@@ -112,11 +115,13 @@ async fn connection(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(32))
-        .max_buf_size(64 * 1024);
+        .max_headers(1000)
+        .max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(1000)
+        .max_header_list_size(MAX_HEAD as u32)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))

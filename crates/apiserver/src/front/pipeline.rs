@@ -2,15 +2,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::Request;
+use http::{HeaderValue, Request};
 use machinery::Status;
 
 use super::body::Incoming;
 use super::respond::{self, Answer};
-use super::{Query, RequestInfo};
+use super::{Body, Query, RequestInfo};
 use crate::authn::{Peer, User};
+use crate::flow::{Digest, Entered, Rejected};
+use crate::metrics::{Known, Lasting, Metrics, Seen};
 use crate::server::Core;
 
 /// Where a request comes from.
@@ -40,7 +43,13 @@ pub async fn answer(core: Arc<Core>, caller: Caller, request: Request<Incoming>)
 }
 
 async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>) -> Answer {
+    let began = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
+    if !is_encoded(request.uri().path()) {
+        let mut answer = respond::text(400, "400 Bad Request");
+        answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        return answer;
+    }
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
     let streams = is_long_running(&info);
     let gzip = accepts_gzip(request.headers()) && !streams;
@@ -65,14 +74,26 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
             Ok(user) => user,
             Err(status) => return respond::status(&status, &headers),
         };
+        let turn = match turn(&core, &info, &user, &query, limit).await {
+            Ok(turn) => turn,
+            Err(refused) => {
+                core.metrics.requests.dropped(request.method().as_str(), &info, &query);
+                return refused;
+            }
+        };
         if let Err(status) = crate::authz::permit(&core, &user, &info) {
-            return respond::status(&status, &headers);
+            return turn.over(respond::status(&status, &headers), streams);
         }
         let mut warnings = Vec::new();
+        let mut told = Told::new(&core, &request, &info, &query);
+        (told.began, told.waited) = (began, turn.waited());
+        let lasting = if streams { told.lasting() } else { None };
         let result = super::routes::route(&core, user, info, query, request, &mut warnings).await;
         let mut answer = result.unwrap_or_else(|status| respond::status(&status, &headers));
         respond::warn(&mut answer, &warnings);
-        answer
+        told.code = answer.status().as_u16();
+        let answer = turn.over(answer, streams);
+        measured(answer, told, lasting)
     };
     let answer = if streams {
         work.await
@@ -86,6 +107,139 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
         }
     };
     if gzip { super::gzip::maybe(answer) } else { answer }
+}
+
+/// What metrics will be told of a request when its answer has been sent.
+struct Told {
+    metrics: Arc<Metrics>,
+    /// None where no route took the request: there is nothing to name it by.
+    known: Option<Arc<Known>>,
+    began: Instant,
+    waited: Duration,
+    code: u16,
+    size: usize,
+}
+
+impl Told {
+    fn new(core: &Core, request: &Request<Incoming>, info: &RequestInfo, query: &Query) -> Self {
+        let named = if info.is_resource {
+            core.kinds.now().find(&info.group, &info.version, &info.resource).is_some()
+        } else {
+            matches!(info.path.as_str(), "/healthz" | "/livez" | "/readyz")
+        };
+        let content = request.headers().get(http::header::CONTENT_TYPE);
+        let applies = content.is_some_and(|c| c.as_bytes().starts_with(b"application/apply-patch"));
+        let requests = &core.metrics.requests;
+        Self {
+            metrics: core.metrics.clone(),
+            known: named.then(|| requests.known(request.method().as_str(), applies, info, query)),
+            began: Instant::now(),
+            waited: Duration::ZERO,
+            code: 0,
+            size: 0,
+        }
+    }
+
+    fn lasting(&self) -> Option<Lasting> {
+        Some(self.metrics.requests.lasting(self.known.as_ref()?))
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let (Some(known), 1..) = (&self.known, self.code) {
+            let seen =
+                Seen { code: self.code, took: self.began.elapsed(), waited: self.waited, size: self.size };
+            self.metrics.requests.seen(known, seen);
+        }
+    }
+}
+
+/// Counts what is sent, and tells it when that is all.
+fn measured(answer: Answer, mut told: Told, lasting: Option<Lasting>) -> Answer {
+    let (head, body) = answer.into_parts();
+    let body = match body {
+        Body::Stream(stream) => {
+            let counted = futures_util::StreamExt::inspect(stream, move |block| {
+                // the whole of both is kept until the stream is dropped
+                let (_, told) = (&lasting, &mut told);
+                told.size += block.as_ref().map_or(0, bytes::Bytes::len);
+            });
+            Body::stream(counted)
+        }
+        Body::Full(bytes) => {
+            told.size = bytes.as_ref().map_or(0, bytes::Bytes::len);
+            Body::Full(bytes)
+        }
+    };
+    Answer::from_parts(head, body)
+}
+
+/// A request whose turn it is (or that needs none: a stream other than a watch).
+struct Turn(Option<Entered>);
+
+/// Waits for the request's turn; the error is the answer that sends it away.
+async fn turn(
+    core: &Core,
+    info: &RequestInfo,
+    user: &User,
+    query: &Query,
+    limit: Duration,
+) -> Result<Turn, Answer> {
+    if is_long_running(info) && info.verb != "watch" {
+        return Ok(Turn(None));
+    }
+    let home = || {
+        let map = core.kinds.now();
+        let resource = map.find(&info.group, &info.version, &info.resource)?;
+        resource.home.clone()
+    };
+    let stored = || home().map(|home| home.cache.stored());
+    let watches = || home().map_or(0, |home| home.cache.watching(&info.namespace, &info.name));
+    // a quarter of its time may be spent waiting
+    let patience = (limit / 4).min(Duration::from_secs(60));
+    match core.flow.enter(Digest { info, user, query }, patience, stored, watches).await {
+        Ok(entered) => Ok(Turn(Some(entered))),
+        Err(Rejected { matched, retry_after }) => {
+            let mut answer = respond::text(429, "Too many requests, please try again later.\n");
+            answer.headers_mut().insert(http::header::RETRY_AFTER, retry_after.into());
+            show(&mut answer, matched.as_ref());
+            Err(answer)
+        }
+    }
+}
+
+impl Turn {
+    fn waited(&self) -> Duration {
+        self.0.as_ref().map_or(Duration::ZERO, |entered| entered.waited)
+    }
+
+    /// The answer is there. A stream of the request's own result takes its seats until it ends, a watch does not.
+    fn over(self, mut answer: Answer, streams: bool) -> Answer {
+        let Some(entered) = self.0 else { return answer };
+        show(&mut answer, entered.matched.as_ref());
+        if streams || !matches!(answer.body(), Body::Stream(_)) {
+            return answer;
+        }
+        let (head, body) = answer.into_parts();
+        Answer::from_parts(head, body.holding(entered))
+    }
+}
+
+/// Names the schema and the level by their uids, which tell a client nothing that it should not know.
+fn show(answer: &mut Answer, matched: Option<&(HeaderValue, HeaderValue)>) {
+    let Some((schema, level)) = matched else { return };
+    let headers = answer.headers_mut();
+    headers.insert("x-kubernetes-pf-flowschema-uid", schema.clone());
+    headers.insert("x-kubernetes-pf-prioritylevel-uid", level.clone());
+}
+
+/// Is every `%` of a path followed by two hexadecimal digits?
+fn is_encoded(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes();
+        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 async fn identify(

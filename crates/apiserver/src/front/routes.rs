@@ -94,6 +94,8 @@ pub async fn route(
         info,
     };
     if let Some(text) = deprecation(&call) {
+        let removed = text.rsplit_once("unavailable in v").map_or("", |(_, release)| release);
+        core.metrics.requests.deprecated(&call.info, removed.trim_end_matches('+'));
         call.warnings.push(text);
     }
     let result = if call.info.subresource.is_empty() {
@@ -158,6 +160,10 @@ fn deprecation(call: &Call) -> Option<String> {
     Some(format!("{group}/{version} {kind} is deprecated in v1.{since}+, unavailable in v1.{until}+"))
 }
 
+fn metrics_page(text: String) -> Answer {
+    respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", text)
+}
+
 async fn other(
     core: &Arc<Core>,
     info: &RequestInfo,
@@ -186,7 +192,11 @@ async fn other(
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
             crate::authn::oidc::answer(core, parts[0] == "openid", head)
         }
-        ["metrics"] => Ok(respond::text(200, core.metrics())),
+        ["debug", "api_priority_and_fairness", page] => {
+            Ok(crate::flow::dump(&core.flow, page, query).unwrap_or_else(respond::not_found_text))
+        }
+        ["metrics"] => Ok(metrics_page(crate::metrics::page(core))),
+        ["metrics", "slis"] => Ok(metrics_page(crate::metrics::slis(core))),
         _ => Ok(respond::not_found_text()),
     }
 }

@@ -10,7 +10,11 @@ use crate::front::negotiate::Encoding;
 
 /// All of the body, within the server's limit.
 pub async fn read_body(call: &Call, body: Incoming) -> Result<Bytes, Status> {
-    collect(body, call.core.config.max_body).await
+    let bytes = collect(body, call.core.config.max_body).await?;
+    if !bytes.is_empty() {
+        call.core.metrics.requests.body(&call.info, bytes.len());
+    }
+    Ok(bytes)
 }
 
 /// Decodes, checks that it is the wanted kind, prunes what the schema does not know (with warnings or an error).

@@ -53,6 +53,8 @@ pub fn to_stored(resource: &Resource, home: &Home, mut object: Value) -> Value {
     }
     object.set("apiVersion", home.api_version());
     object.set("kind", home.kind.as_str());
+    // the commit gives it
+    object.child("metadata").unset("resourceVersion");
     object
 }
 

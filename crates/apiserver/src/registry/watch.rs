@@ -15,6 +15,7 @@ use crate::front::body::Body;
 use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
 use crate::front::respond::{self, Answer};
 use crate::kinds::Resource;
+use crate::metrics::Watched;
 use crate::server::Core;
 
 /// Bookmarks come about this often while there is something new to tell.
@@ -46,6 +47,12 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
             accepted: accepted.clone(),
             include,
             sent_columns: false,
+            watched: Watched::new(
+                &call.core.metrics,
+                &call.resource.group,
+                &call.resource.version,
+                &call.resource.name,
+            ),
         },
         initial: VecDeque::new(),
         subscription: None,
@@ -224,10 +231,17 @@ struct Encoder {
     accepted: Accepted,
     include: table::Include,
     sent_columns: bool,
+    watched: Watched,
 }
 
 impl Encoder {
     fn entry(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
+        let before = out.len();
+        self.entry_of(out, change, entry, revision);
+        self.watched.event(out.len() - before);
+    }
+
+    fn entry_of(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
         let kind = match change {
             Change::Added => "ADDED",
             Change::Modified => "MODIFIED",
@@ -256,7 +270,7 @@ impl Encoder {
                 return;
             }
         }
-        let mut object: Value = serde_json::from_slice(&bare).expect("the cache holds JSON");
+        let mut object: Value = machinery::codec::json::decode_any(&bare).expect("the cache holds JSON");
         object.set("kind", self.resource.kind.as_str());
         object.set("apiVersion", self.resource.api_version());
         let object = self.shaped(object);
