@@ -29,7 +29,10 @@ pub fn decoders(data: &[u8]) {
             let mut text = Vec::new();
             json::encode_any(&any.value, &mut text);
             let again = json::decode_any(&text).expect("what was written is JSON");
-            assert_eq!(again, any.value);
+            let mut twice = Vec::new();
+            json::encode_any(&again, &mut twice);
+            // as text: a float without a fraction is read as an integer
+            assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&text));
         }
         if let Ok(typed) = document.decode(schema, true) {
             round_trip(schema, &typed.value);
@@ -41,7 +44,13 @@ pub fn decoders(data: &[u8]) {
             let mut out = String::new();
             yaml::encode(&value, &mut out);
             let again = yaml::to_json(out.as_bytes()).expect("what was written is YAML");
-            assert_eq!(json::decode_any(&again.text).expect("JSON"), value, "{out}");
+            let shown = |value: &Value| {
+                let mut text = Vec::new();
+                json::encode_any(value, &mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            };
+            let again = json::decode_any(&again.text).expect("JSON");
+            assert_eq!(shown(&again), shown(&value), "{out}");
         }
     }
     let _ = proto::open(data);
