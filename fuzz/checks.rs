@@ -129,7 +129,8 @@ pub fn patches(data: &[u8]) {
         patch.set("kind", "Pod");
     }
     if let Ok(applied) = manager.apply(&live, &patch, "applier", true) {
-        let again = manager.apply(&applied, &patch, "applier", false).expect("applying again has no conflict");
+        let again =
+            manager.apply(&applied, &patch, "applier", false).expect("applying again has no conflict");
         assert_eq!(again, applied, "applying again changes nothing");
     }
     let mut deduced = manager;

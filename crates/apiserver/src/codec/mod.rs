@@ -92,7 +92,9 @@ pub fn proto_envelope(gvk: &GroupVersionKind, message: &[u8]) -> Bytes {
 
 /// A list in its envelope, of the messages of its items.
 pub fn proto_list(gvk: &GroupVersionKind, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let mut message = Vec::new();
+    let items: Vec<Bytes> = items.collect();
+    // a tag and a length before each item
+    let mut message = Vec::with_capacity(items.iter().map(|item| item.len() + 6).sum::<usize>() + 256);
     if let Some(schema) = schema::of_type("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta") {
         proto::push_field(1, &proto::encode_message(schema, metadata), &mut message);
     }

@@ -45,7 +45,7 @@ pub async fn answer(core: Arc<Core>, caller: Caller, request: Request<Incoming>)
 async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>) -> Answer {
     let began = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
-    if !is_encoded(request.uri().path()) {
+    if !super::query::is_encoded(request.uri().path()) {
         let mut answer = respond::text(400, "400 Bad Request");
         answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         return answer;
@@ -232,14 +232,6 @@ fn show(answer: &mut Answer, matched: Option<&(HeaderValue, HeaderValue)>) {
     let headers = answer.headers_mut();
     headers.insert("x-kubernetes-pf-flowschema-uid", schema.clone());
     headers.insert("x-kubernetes-pf-prioritylevel-uid", level.clone());
-}
-
-/// Is every `%` of a path followed by two hexadecimal digits?
-fn is_encoded(path: &str) -> bool {
-    path.split('%').skip(1).all(|rest| {
-        let digits = rest.as_bytes();
-        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
-    })
 }
 
 async fn identify(

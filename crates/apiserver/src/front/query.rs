@@ -18,7 +18,7 @@ impl Query {
         };
         Self(
             text.split('&')
-                .filter(|pair| !pair.is_empty() && !pair.contains(';'))
+                .filter(|pair| !pair.is_empty() && !pair.contains(';') && is_encoded(pair))
                 .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
                 .map(|(key, value)| (decode(key), decode(value)))
                 .collect(),
@@ -80,6 +80,14 @@ impl Query {
             },
         }
     }
+}
+
+/// Is every `%` followed by two hexadecimal digits?
+pub fn is_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes();
+        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 /// `1h2m3.5s`, as Go's `time.ParseDuration` without negative values.

@@ -21,6 +21,10 @@ pub fn bytes(status: u16, content_type: &'static str, body: impl Into<Body>) -> 
     *response.status_mut() = code(status);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    if status == 413 {
+        // the phrase that Go knows
+        response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(b"Request Entity Too Large"));
+    }
     response
 }
 

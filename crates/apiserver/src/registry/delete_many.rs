@@ -11,14 +11,13 @@ use crate::front::negotiate::{Offer, negotiate};
 use crate::front::respond::Answer;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
+    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
     let options = list_options(call, false)?;
     let body = read_body(call, body).await?;
     let delete = parse_delete_options(call, &body)?;
     call.warnings.extend(crate::subresource::delete_warning(call, &delete));
     let page = list::page(call, &options).await?;
     let resource = call.resource.clone();
-    let mut items: Vec<Value> = Vec::new();
     for entry in &page.entries {
         let mut one = call.for_resource(resource.clone(), "delete", entry.namespace(), entry.name());
         if !resource.namespaced {
@@ -29,14 +28,6 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
-        let mut object = from_entry(&resource, entry);
-        if resource.custom.is_none()
-            && let Some(map) = object.as_object_mut()
-        {
-            map.remove("kind");
-            map.remove("apiVersion");
-        }
-        items.push(object);
     }
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = page.next {
@@ -48,6 +39,20 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     if resource.custom.is_some() && !metadata.as_object().is_some_and(|m| m.contains_key("continue")) {
         metadata["continue"] = "".into();
     }
+    if list::is_plain(&resource, &accepted) {
+        return Ok(list::plain(&resource, &metadata, page.entries));
+    }
+    let items = page.entries.iter().map(|entry| {
+        let mut object = from_entry(&resource, entry);
+        if resource.custom.is_none()
+            && let Some(map) = object.as_object_mut()
+        {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        object
+    });
+    let items: Vec<Value> = items.collect();
     let list = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata,
         "items": items});
     encode::object_answer(call, 200, list)

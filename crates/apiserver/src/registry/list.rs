@@ -11,8 +11,9 @@ use super::token::{self, Token};
 use super::{Call, encode, parse_revision, storage, table};
 use crate::cache::{Entry, Snapshot};
 use crate::front::body::Body;
-use crate::front::negotiate::{Encoding, Offer, Shape, negotiate};
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
 use crate::front::respond::{self, Answer};
+use crate::kinds::Resource;
 use crate::select::Selector;
 
 /// JSON lists are written in blocks of about this size.
@@ -32,13 +33,8 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     }
     let resource = call.resource.clone();
     let api_version = resource.api_version();
-    let plain = accepted.shape == Shape::Object && accepted.encoding == Encoding::Json;
-    if plain && !accepted.pretty && !resource.converts() && resource.custom.is_none() {
-        let head = format!(
-            "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[",
-            resource.list_kind
-        );
-        return Ok(respond::bytes(200, "application/json", blocks(head.into(), page.entries)));
+    if is_plain(&resource, &accepted) {
+        return Ok(plain(&resource, &metadata, page.entries));
     }
     if accepted.shape == Shape::Object && accepted.encoding == Encoding::Proto && !resource.converts() {
         let gvk = resource.gvk();
@@ -78,6 +74,25 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         }
     };
     Ok(respond::value(200, &value, &accepted))
+}
+
+/// Can the answer be copied from prepared bytes?
+pub fn is_plain(resource: &Resource, accepted: &Accepted) -> bool {
+    accepted.shape == Shape::Object
+        && accepted.encoding == Encoding::Json
+        && !accepted.pretty
+        && !resource.converts()
+        && resource.custom.is_none()
+}
+
+/// A list of prepared bytes.
+pub fn plain(resource: &Resource, metadata: &Value, entries: Vec<Arc<Entry>>) -> Answer {
+    let head = format!(
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+        resource.list_kind,
+        resource.api_version()
+    );
+    respond::bytes(200, "application/json", blocks(head.into(), entries))
 }
 
 /// One page of a list.

@@ -51,7 +51,7 @@ impl Patch {
         if operations.len() > MAX_OPERATIONS {
             let got = operations.len();
             return Err(Error::TooLarge(format!(
-                "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {got}"
+                "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {got}"
             )));
         }
         let errors = errors.into_iter().map(|e| format!("json patch {e}")).collect();

@@ -21,7 +21,7 @@ pub(super) fn check(data: &[u8]) -> Result<(), String> {
             b'{' | b'[' => {
                 scan.at += 1;
                 if stack.len() >= MAX_DEPTH {
-                    return Err("exceeded max depth".into());
+                    return Err(format!("invalid character '{}' exceeded max depth", char::from(c)));
                 }
                 scan.blanks();
                 let next = scan.peek()?;

@@ -30,8 +30,14 @@ pub struct Json {
 
 /// Reads the first document; no document is `null`.
 pub fn to_json(bytes: &[u8]) -> Result<Json, Error> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| Error("yaml: control characters are not allowed".into()))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let leads = |byte: &u8| matches!(byte, 0xc2..=0xf4);
+        Error(match (error.error_len(), bytes.get(error.valid_up_to())) {
+            (None, _) => "yaml: incomplete UTF-8 octet sequence".into(),
+            (_, Some(byte)) if leads(byte) => "yaml: invalid trailing UTF-8 octet".into(),
+            _ => "yaml: invalid leading UTF-8 octet".into(),
+        })
+    })?;
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}')) {
         return Err(Error("yaml: control characters are not allowed".into()));
     }
