@@ -303,18 +303,19 @@ mod tests {
         counters.write(&mut out);
         assert_eq!(out, "# HELP n [STABLE] What.\n# TYPE n counter\nn{a=\"y\",b=\"x\\\"\"} 3\n");
 
-        let times: Histograms = Family::shaped(About { labels: &[], ..ABOUT }, &[0.1, 1.0]);
-        for value in [0.05, 0.1, 0.5, 7.0] {
+        const BOUNDS: &[f64] = &[0.125, 1.0];
+        let times = Histograms::shaped(About { labels: &[], ..ABOUT }, BOUNDS);
+        for value in [0.0625, 0.125, 0.5, 7.0] {
             times.observe(&[], value);
         }
         let mut out = String::new();
         times.write(&mut out);
         let lines: Vec<&str> = out.lines().skip(2).collect();
         let want = [
-            "n_bucket{le=\"0.1\"} 2",
+            "n_bucket{le=\"0.125\"} 2",
             "n_bucket{le=\"1\"} 3",
             "n_bucket{le=\"+Inf\"} 4",
-            "n_sum 7.65",
+            "n_sum 7.6875",
             "n_count 4",
         ];
         assert_eq!(lines, want);
