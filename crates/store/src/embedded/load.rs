@@ -1,7 +1,7 @@
 //! Opening: the newest checkpoint, then the log behind it; without a good checkpoint, the whole log.
 //!
-//! What a crash may leave is put right in silence: a torn tail, left-over files. Anything else is damage and is named,
-//! with nothing changed on disk.
+//! What a crash may leave is put right: a torn tail (with a word in the log), left-over files. Anything else is damage
+//! and is named, with nothing changed on disk.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -318,7 +318,7 @@ impl Loader<'_> {
         let cleared =
             segment.file.write_all_at(&zeros, base + good as u64).and_then(|()| segment.file.sync_data());
         match cleared {
-            Ok(()) => tracing::info!(name, bytes = last + 1, "cleared an unfinished write"),
+            Ok(()) => tracing::warn!(name, bytes = last + 1, "cleared a write that a crash cut off"),
             Err(error) if matches!(error.raw_os_error(), Some(libc_erofs) if libc_erofs == EROFS || libc_erofs == EBADF) =>
             {
                 self.read_only = true;
