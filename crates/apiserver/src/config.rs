@@ -1,5 +1,9 @@
 //! Every setting of the server, as upstream's kube-apiserver flags mean them.
 
+mod access;
+
+pub use access::{Access, Audit as AuditSettings, AuthorizationWebhook, Oidc, RequestHeaders, TokenWebhook};
+
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -74,6 +78,8 @@ pub struct Config {
     pub default_unreachable_toleration: i64,
     /// `--disable-admission-plugins`.
     pub disabled_admission: Vec<String>,
+    /// Authentication, authorization, audit, encryption, admission.
+    pub access: Access,
     /// How many changes of one resource stay watchable.
     pub watch_window: usize,
     /// No other process writes to the store: a read need not ask it for its revision.
@@ -122,11 +128,17 @@ impl Default for Config {
             default_not_ready_toleration: 300,
             default_unreachable_toleration: 300,
             disabled_admission: Vec::new(),
+            access: Access::default(),
             watch_window: 4096,
             exclusive_store: true,
             git_version: "v1.36.1".to_owned(),
         }
     }
+}
+
+/// A duration as flags and files have it: `1h30m`, `45s`.
+pub fn duration(text: &str) -> Option<Duration> {
+    crate::front::query::go_duration(text)
 }
 
 impl Config {

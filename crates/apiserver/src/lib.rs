@@ -7,20 +7,25 @@
 
 mod admission;
 mod aggregation;
+mod audit;
 mod authn;
 mod authz;
 mod bootstrap;
 mod cache;
 mod codec;
-mod config;
+pub mod config;
 mod crd;
 mod discovery;
+mod encryption;
+mod expression;
 mod flow;
 mod front;
 mod identity;
 mod kinds;
 mod metrics;
 mod registry;
+mod reload;
+mod remote;
 mod removed;
 mod select;
 mod server;

@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::{Authn, User};
-use crate::authz::Authz;
+use crate::authz::{Authz, Chain};
 use crate::cache::feed::{Feed, Load};
 use crate::cache::{Latest, Progress};
 use crate::config::Config;
+use crate::encryption::Encryption;
 use crate::flow::Flow;
 use crate::front::body::{BoxError, incoming};
 use crate::front::pipeline::{Caller, answer};
@@ -69,6 +70,11 @@ pub struct Core {
     pub loads: mpsc::Sender<Load>,
     pub authn: Authn,
     pub authz: Authz,
+    /// None if nothing is written down.
+    pub auditor: Option<Arc<crate::audit::Auditor>>,
+    /// None if everything is stored as it is.
+    pub encryption: Option<Arc<Encryption>>,
+    pub admission: crate::admission::Chain,
     pub flow: Flow,
     pub metrics: Arc<Metrics>,
     pub leases: Leases,
@@ -114,6 +120,12 @@ fn go_arch() -> &'static str {
 impl ApiServer {
     /// Loads the caches and makes the cluster's own objects; when this returns, the server answers.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
+        let access = &config.access;
+        let encryption = access.encryption_config.as_deref().map(Encryption::read).transpose();
+        let encryption = encryption.map_err(Error::Config)?.map(Arc::new);
+        let auditor = crate::audit::Auditor::new(&access.audit).map_err(Error::Config)?;
+        let authz = Authz::new(Chain::new(access).map_err(Error::Config)?);
+        let admission = crate::admission::Chain::new(&config).map_err(Error::Config)?;
         let shutdown = CancellationToken::new();
         let guard = Arc::new(Guard(shutdown.clone()));
         let map: KindMap = crate::kinds::builtin(&config);
@@ -126,13 +138,17 @@ impl ApiServer {
             progress: progress.clone(),
             loads: asked,
             quiet: (!config.exclusive_store).then_some(QUIET),
+            encryption: encryption.clone(),
         };
         let revision = feed.load_all().await?;
         let metrics: Arc<Metrics> = Arc::default();
         let core = Arc::new(Core {
             features: config.features(),
             authn: Authn::new(&config)?,
-            authz: Authz::default(),
+            authz,
+            auditor,
+            encryption,
+            admission,
             flow: Flow::new(
                 config.priority_and_fairness,
                 config.max_requests_inflight,
@@ -162,12 +178,13 @@ impl ApiServer {
         crate::crd::start(&core);
         crate::aggregation::start(&core);
         crate::identity::start(&core);
+        crate::reload::start(&core);
         Ok(Self { core, _guard: guard })
     }
 
     /// Serves TLS connections until `shutdown`.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-        let acceptor = listen::tls(&self.core.config)?;
+        let acceptor = listen::tls(&self.core.config, self.core.authn.authorities.any())?;
         listen::serve(self.core.clone(), listener, acceptor, shutdown).await
     }
 

@@ -4,6 +4,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{Error, Result};
 
+/// Kubernetes' own attribute (KEP-4710).
+const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
+
 /// The subject of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -11,6 +14,8 @@ pub struct Identity {
     pub common_name: String,
     /// The user's groups.
     pub organizations: Vec<String>,
+    /// The user's UID, in the subject's attribute 1.3.6.1.4.1.57683.2; more than one is an error.
+    pub uids: Vec<String>,
     /// SHA-256 of the certificate, as upstream's `authentication.kubernetes.io/credential-id` shows it.
     pub credential_id: String,
 }
@@ -24,6 +29,11 @@ pub fn identity(der: &[u8]) -> Result<Identity> {
     Ok(Identity {
         common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
         organizations: subject.iter_organization().filter_map(text).collect(),
+        uids: subject
+            .iter_attributes()
+            .filter(|a| a.attr_type().to_id_string() == UID_ATTRIBUTE)
+            .map(|a| text(a).unwrap_or_default())
+            .collect(),
         credential_id: format!("X509SHA256={}", hex(digest.as_ref())),
     })
 }

@@ -141,6 +141,29 @@ impl PublicKey {
         }
     }
 
+    /// From an entry of a JSON Web Key Set (RFC 7517); none if it is of another kind or not for signatures.
+    pub fn from_jwk(jwk: &Value) -> Option<Self> {
+        let text = |key: &str| jwk.get(key).and_then(Value::as_str);
+        let bytes = |key: &str| URL_SAFE_NO_PAD.decode(text(key)?.trim_end_matches('=')).ok();
+        if text("use").is_some_and(|u| u != "sig") {
+            return None;
+        }
+        let point = |length: usize| {
+            let mut out = vec![4];
+            for coordinate in [bytes("x")?, bytes("y")?] {
+                out.extend(std::iter::repeat_n(0, length.checked_sub(coordinate.len())?));
+                out.extend(coordinate);
+            }
+            Some(out)
+        };
+        match (text("kty")?, text("crv")) {
+            ("RSA", _) => Some(Self::Rsa { n: trim(&bytes("n")?), e: trim(&bytes("e")?) }),
+            ("EC", Some("P-256")) => Some(Self::P256(point(32)?)),
+            ("EC", Some("P-384")) => Some(Self::P384(point(48)?)),
+            _ => None,
+        }
+    }
+
     /// Does `signature` over `message` hold, made by `algorithm` (JOSE name)? An algorithm of another key kind never does.
     pub fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         let rsa = |params, n: &[u8], e: &[u8]| {
@@ -153,6 +176,9 @@ impl PublicKey {
             (Self::Rsa { n, e }, "RS256") => rsa(&signature::RSA_PKCS1_2048_8192_SHA256, n, e),
             (Self::Rsa { n, e }, "RS384") => rsa(&signature::RSA_PKCS1_2048_8192_SHA384, n, e),
             (Self::Rsa { n, e }, "RS512") => rsa(&signature::RSA_PKCS1_2048_8192_SHA512, n, e),
+            (Self::Rsa { n, e }, "PS256") => rsa(&signature::RSA_PSS_2048_8192_SHA256, n, e),
+            (Self::Rsa { n, e }, "PS384") => rsa(&signature::RSA_PSS_2048_8192_SHA384, n, e),
+            (Self::Rsa { n, e }, "PS512") => rsa(&signature::RSA_PSS_2048_8192_SHA512, n, e),
             (Self::P256(point), "ES256") => ec(&signature::ECDSA_P256_SHA256_FIXED, point),
             (Self::P384(point), "ES384") => ec(&signature::ECDSA_P384_SHA384_FIXED, point),
             _ => false,
@@ -232,6 +258,7 @@ mod tests {
         let key = PrivateKey::from_pem(&PrivateKey::generate_rsa_pem().unwrap()).unwrap();
         let public = key.public();
         assert_eq!(PublicKey::from_spki(&public.spki()).unwrap(), public);
+        assert_eq!(PublicKey::from_jwk(&public.jwk()), Some(public.clone()));
         let signed = key.sign(b"message").unwrap();
         assert!(public.verifies("RS256", b"message", &signed));
         assert!(!public.verifies("RS256", b"massage", &signed));
@@ -246,6 +273,7 @@ mod tests {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(alg, &random).unwrap();
         let key = PrivateKey::P256(EcdsaKeyPair::from_pkcs8(alg, pkcs8.as_ref(), &random).unwrap());
         assert_eq!(PublicKey::from_spki(&key.public().spki()).unwrap(), key.public());
+        assert_eq!(PublicKey::from_jwk(&key.public().jwk()), Some(key.public()));
         assert!(key.public().verifies("ES256", b"m", &key.sign(b"m").unwrap()));
     }
 }

@@ -53,6 +53,17 @@ impl Verifier {
         Self { keys: keys.into_iter().map(|key| (key.id(), key)).collect() }
     }
 
+    /// From a JSON Web Key Set; keys of kinds that we do not know are left out.
+    pub fn from_jwks(set: &Value) -> Self {
+        let keys = set.get("keys").and_then(Value::as_array).into_iter().flatten();
+        let keys = keys.filter_map(|jwk| {
+            let key = PublicKey::from_jwk(jwk)?;
+            let id = jwk.get("kid").and_then(Value::as_str).map_or_else(|| key.id(), str::to_owned);
+            Some((id, key))
+        });
+        Self { keys: keys.collect() }
+    }
+
     /// The claims, if one of our keys signed them. Issuer, audience and times are not looked at.
     pub fn verify(&self, token: &str) -> Option<Value> {
         let (signed, signature) = token.rsplit_once('.')?;
@@ -79,6 +90,11 @@ pub fn unverified_claims(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() { None } else { decode(claims) }
+}
+
+/// The algorithm that a token says it is signed with.
+pub fn algorithm(token: &str) -> Option<String> {
+    Some(decode(token.split('.').next()?)?.get("alg")?.as_str()?.to_owned())
 }
 
 fn decode(part: &str) -> Option<Value> {

@@ -1,5 +1,9 @@
 //! Settings of `r8s server`: flags over the file over defaults, parsed and validated once.
 
+mod access;
+
+pub use access::AccessSettings;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -98,6 +102,8 @@ pub struct Settings {
     /// Client key for aggregated API servers (PEM)
     #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
     pub proxy_client_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub apiserver: AccessSettings,
 }
 
 impl Settings {
@@ -148,6 +154,7 @@ impl Settings {
             snapshot_every: self.snapshot_every.or(other.snapshot_every),
             snapshot_dir: self.snapshot_dir.or(other.snapshot_dir),
             snapshot_keep: self.snapshot_keep.or(other.snapshot_keep),
+            apiserver: self.apiserver.or(other.apiserver),
         }
     }
 }
@@ -177,6 +184,7 @@ pub struct Server {
     pub proxy_client: Option<(PathBuf, PathBuf)>,
     /// `None`: the embedded store.
     pub etcd: Option<store::etcd::Config>,
+    pub apiserver: AccessSettings,
     /// How often the etcd cluster is compacted; the embedded store does so by itself.
     pub compact_every: Option<Duration>,
     pub snapshots: Option<Snapshots>,
@@ -222,6 +230,7 @@ impl Server {
             max_requests_inflight,
             max_mutating_requests_inflight,
             enable_priority_and_fairness,
+            apiserver,
         } = settings;
         let minutes = |n: u64| (n > 0).then(|| Duration::from_secs(n.saturating_mul(60)));
         let node_name = match node_name {
@@ -267,6 +276,7 @@ impl Server {
             serve_removed_apis: serve_removed_apis.unwrap_or(false),
             aggregator_routing: enable_aggregator_routing.unwrap_or(false),
             proxy_client: proxy_client_cert_file.zip(proxy_client_key_file),
+            apiserver,
             etcd: etcd_servers
                 .map(|servers| etcd(&servers, etcd_cafile, etcd_certfile.zip(etcd_keyfile)))
                 .transpose()?,

@@ -11,13 +11,13 @@ use crate::registry::Call;
 pub static APPROVAL: Plugin = Plugin {
     name: "CertificateApproval",
     mutate: None,
-    validate: Some(|call, a| async move { may(call, a, "approval", "approve") }.boxed()),
+    validate: Some(|call, a| async move { may(call, a, "approval", "approve").await }.boxed()),
 };
 
 pub static SIGNING: Plugin = Plugin {
     name: "CertificateSigning",
     mutate: None,
-    validate: Some(|call, a| async move { may(call, a, "status", "sign") }.boxed()),
+    validate: Some(|call, a| async move { may(call, a, "status", "sign").await }.boxed()),
 };
 
 pub static SUBJECT: Plugin = Plugin {
@@ -26,13 +26,19 @@ pub static SUBJECT: Plugin = Plugin {
     validate: Some(|_, a| async move { subject(a) }.boxed()),
 };
 
+pub static ATTEST: Plugin = Plugin {
+    name: "ClusterTrustBundleAttest",
+    mutate: None,
+    validate: Some(|call, a| attest(call, a).boxed()),
+};
+
 const GROUP: &str = "certificates.k8s.io";
 
 fn is_request(a: &Attributes) -> bool {
     a.resource.group == GROUP && a.resource.name == "certificatesigningrequests"
 }
 
-fn may(call: &Call, a: &Attributes, subresource: &str, verb: &'static str) -> Result<(), Status> {
+async fn may(call: &Call, a: &Attributes, subresource: &str, verb: &'static str) -> Result<(), Status> {
     if !is_request(a) || a.subresource != subresource || a.operation != Operation::Update {
         return Ok(());
     }
@@ -43,20 +49,7 @@ fn may(call: &Call, a: &Attributes, subresource: &str, verb: &'static str) -> Re
         return Ok(());
     }
     let signer = old.at("spec").text("signerName");
-    let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
-    let allowed = [signer.to_owned(), format!("{domain}/*")].iter().any(|name| {
-        let ask = authz::Attributes {
-            is_resource: true,
-            verb,
-            group: GROUP,
-            version: "*",
-            resource: "signers",
-            name,
-            ..authz::Attributes::default()
-        };
-        authz::check(&call.core, &call.user, &ask).is_ok()
-    });
-    if allowed {
+    if is_allowed_for_signer(call, verb, signer).await {
         return Ok(());
     }
     let why = format!(
@@ -64,6 +57,42 @@ fn may(call: &Call, a: &Attributes, subresource: &str, verb: &'static str) -> Re
         machinery::field::go_quote(signer)
     );
     Err(forbidden(a, &why))
+}
+
+/// May the user do this for the signer, or for all of the signer's domain?
+async fn is_allowed_for_signer(call: &Call, verb: &'static str, signer: &str) -> bool {
+    let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
+    for name in [signer.to_owned(), format!("{domain}/*")] {
+        let ask = authz::Attributes {
+            is_resource: true,
+            verb,
+            group: GROUP,
+            version: "*",
+            resource: "signers",
+            name: &name,
+            ..authz::Attributes::default()
+        };
+        if authz::check(&call.core, &call.user, &ask).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Who writes a bundle of a signer speaks for that signer.
+async fn attest(call: &mut Call, a: &Attributes) -> Result<(), Status> {
+    let write = matches!(a.operation, Operation::Create | Operation::Update);
+    if !a.is(GROUP, "clustertrustbundles") || !write {
+        return Ok(());
+    }
+    let signer = a.object().at("spec").text("signerName");
+    let unchanged =
+        a.operation == Operation::Update && super::escalation::only_garbage_fields(a.object(), a.old());
+    if signer.is_empty() || unchanged || is_allowed_for_signer(call, "attest", signer).await {
+        return Ok(());
+    }
+    let signer = machinery::field::go_quote(signer);
+    Err(forbidden(a, &format!("user not permitted to attest for signerName {signer}")))
 }
 
 /// The signer for API clients must not make members of `system:masters`.
@@ -76,8 +105,8 @@ fn subject(a: &Attributes) -> Result<(), Status> {
         return Ok(());
     }
     let pem = base64::engine::general_purpose::STANDARD.decode(spec.text("request")).unwrap_or_default();
-    let Some(organizations) = request_organizations(&pem) else { return Ok(()) };
-    if organizations.iter().any(|o| o == "system:masters") {
+    let Some(subject) = request_subject(&pem) else { return Ok(()) };
+    if subject.organizations.iter().any(|o| o == "system:masters") {
         return Err(forbidden(
             a,
             "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
@@ -86,11 +115,22 @@ fn subject(a: &Attributes) -> Result<(), Status> {
     Ok(())
 }
 
-fn request_organizations(pem: &[u8]) -> Option<Vec<String>> {
+/// Whom a certificate is asked for.
+pub struct Subject {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+}
+
+/// The subject of a PEM certificate request.
+pub fn request_subject(pem: &[u8]) -> Option<Subject> {
     use x509_parser::prelude::FromDer;
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
     let (_, request) =
         x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).ok()?;
     let subject = &request.certification_request_info.subject;
-    Some(subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect())
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue| a.as_str().ok().map(str::to_owned);
+    Some(Subject {
+        common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
+        organizations: subject.iter_organization().filter_map(text).collect(),
+    })
 }

@@ -154,11 +154,11 @@ impl<'a> Activation<'a> for Evaluation<'a> {
             namespace: &check.namespace,
             name: &check.name,
             path: &check.path,
+            selectors: None,
         };
-        match authz::decide(&call.core, user, &attributes) {
-            Ok(reason) => Decision { allowed: true, reason, error: None },
-            Err(reason) => Decision { allowed: false, reason, error: None },
-        }
+        let decision = authz::decide_now(&call.core, user, &attributes);
+        let error = Some(decision.error.clone()).filter(|e| !e.is_empty());
+        Decision { allowed: decision.allowed(), reason: decision.reason, error: error.map(Into::into) }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Admission: what may change or refuse a write before it is stored. A list of small plugins, in upstream's order.
 
 mod certificates;
+mod chain;
 mod escalation;
+mod events;
 mod expressions;
 mod hooks;
 mod lifecycle;
@@ -9,6 +11,9 @@ mod limits;
 mod matching;
 mod network;
 mod nodes;
+mod nodes_certificates;
+mod owners;
+mod placement;
 mod podgroup;
 mod podsecurity;
 mod policy;
@@ -18,11 +23,14 @@ mod reinvoke;
 mod runtimeclass;
 mod seen;
 mod serviceaccount;
+mod small;
 mod storage;
 mod tolerations;
 mod webhook;
 
+pub use chain::Chain;
 pub use hooks::Hooks;
+pub use serviceaccount::MIRROR as MIRROR_ANNOTATION;
 pub use webhook::{Client, post};
 
 use std::sync::Arc;
@@ -123,34 +131,41 @@ pub struct Plugin {
 
 /// In upstream's order.
 static PLUGINS: &[&Plugin] = &[
+    &small::PROVISION,
     &lifecycle::PLUGIN,
+    &small::EXISTS,
+    &placement::ANTI_AFFINITY,
     &limits::PLUGIN,
     &serviceaccount::PLUGIN,
     &nodes::RESTRICTION,
     &nodes::TAINTS,
+    &small::PULL,
     &podsecurity::PLUGIN,
     &podgroup::PLUGIN,
+    &placement::SELECTOR,
     &priority::PLUGIN,
     &tolerations::PLUGIN,
+    &events::PLUGIN,
+    &placement::EXTENDED,
     &storage::DEFAULT_CLASS,
     &storage::IN_USE,
+    &owners::PLUGIN,
+    &storage::RESIZE,
     &runtimeclass::PLUGIN,
     &certificates::APPROVAL,
     &certificates::SIGNING,
+    &certificates::ATTEST,
     &certificates::SUBJECT,
     &network::DEFAULT_CLASS,
-    &escalation::PLUGIN,
+    &placement::TOPOLOGY,
+    &small::EXTERNAL_IPS,
     &policy::MUTATING,
     &webhook::MUTATING,
     &policy::VALIDATING,
     &webhook::VALIDATING,
     &quota::PLUGIN,
+    &escalation::PLUGIN,
 ];
-
-fn enabled(call: &Call) -> impl Iterator<Item = &'static Plugin> + use<> {
-    let disabled = call.core.config.disabled_admission.clone();
-    PLUGINS.iter().copied().filter(move |p| !disabled.iter().any(|d| d == p.name))
-}
 
 /// The mutating half; once more where a hook changed what others had seen before.
 pub async fn mutate(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
@@ -163,7 +178,8 @@ pub async fn mutate(call: &mut Call, attributes: &mut Attributes) -> Result<(), 
 }
 
 async fn round(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
-    for plugin in enabled(call) {
+    let core = call.core.clone();
+    for plugin in &core.admission.plugins {
         if let Some(mutate) = plugin.mutate {
             mutate(call, attributes).await?;
         }
@@ -173,7 +189,8 @@ async fn round(call: &mut Call, attributes: &mut Attributes) -> Result<(), Statu
 
 /// The validating half, on the object as it will be stored.
 pub async fn validate(call: &mut Call, attributes: &Attributes) -> Result<(), Status> {
-    for plugin in enabled(call) {
+    let core = call.core.clone();
+    for plugin in &core.admission.plugins {
         if let Some(validate) = plugin.validate {
             validate(call, attributes).await?;
         }
@@ -206,6 +223,6 @@ pub fn cached(call: &Call, group: &str, resource: &str, key: &str) -> Option<Val
 impl Call {
     /// Something that a hook wants in the audit log.
     pub fn annotate(&self, key: &str, value: &str) {
-        tracing::debug!(key, value, "audit annotation");
+        self.audit.annotate(key, value);
     }
 }

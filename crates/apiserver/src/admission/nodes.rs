@@ -17,7 +17,7 @@ pub static TAINTS: Plugin = Plugin {
 
 pub static RESTRICTION: Plugin = Plugin {
     name: "NodeRestriction",
-    mutate: Some(|call, attributes| async move { restrict(call, attributes) }.boxed()),
+    mutate: Some(|call, attributes| restrict(call, attributes).boxed()),
     validate: None,
 };
 
@@ -37,9 +37,13 @@ fn taint(a: &mut Attributes) -> Result<(), Status> {
     Ok(())
 }
 
-fn restrict(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
+async fn restrict(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
     let user = call.user.clone();
     let Some(node) = user.node() else { return Ok(()) };
+    if node.is_empty() {
+        let why = format!("could not determine node from user {}", go_quote(&user.name));
+        return Err(forbidden(a, &why));
+    }
     match (a.resource.group.as_str(), a.resource.name.as_str(), a.subresource.as_str()) {
         ("", "pods", "") => pod(call, a, node),
         ("", "pods", "status") => pod_status(a, node),
@@ -52,7 +56,16 @@ fn restrict(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
             ),
         )),
         ("", "nodes", _) => own_node(a, node),
-        ("", "serviceaccounts", "token") => token(call, a, node),
+        ("", "persistentvolumeclaims", "status") => claim_status(a, node),
+        ("", "persistentvolumeclaims", _) => Err(forbidden(a, "may only update PVC status")),
+        ("", "serviceaccounts", "token") => token(call, a, node).await,
+        ("certificates.k8s.io", "podcertificaterequests", "") => {
+            super::nodes_certificates::request(call, a, node)
+        }
+        ("certificates.k8s.io", "certificatesigningrequests", "") => {
+            super::nodes_certificates::signing(a, node)
+        }
+        ("resource.k8s.io", "resourceslices", _) => slice(a, node),
         ("coordination.k8s.io", "leases", _) => lease(a, node),
         ("storage.k8s.io", "csinodes", _) => {
             let name = if a.name.is_empty() { meta::name(a.object()) } else { &a.name };
@@ -118,10 +131,10 @@ fn pod(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
                     meta::uid(&live)
                 ));
             }
-            if !pod.at("spec").text("serviceAccountName").is_empty() {
-                return refuse(format!("node {quoted} can not create pods that reference serviceaccounts"));
+            match referred(pod) {
+                Some(kind) => refuse(format!("node {quoted} can not create pods that reference {kind}")),
+                None => Ok(()),
             }
-            Ok(())
         }
         Operation::Delete if a.old().at("spec").text("nodeName") != node => {
             refuse(format!("node {quoted} can only delete pods with spec.nodeName set to itself"))
@@ -145,16 +158,31 @@ fn pod_status(a: &Attributes, node: &str) -> Result<(), Status> {
     if a.old().at("metadata").at("labels") != a.object().at("metadata").at("labels") {
         return Err(forbidden(a, &format!("node {quoted} cannot update labels through pod status")));
     }
+    let claims = |pod: &Value| -> Vec<(String, String)> {
+        let list = pod.at("status").list("resourceClaimStatuses");
+        list.iter().map(|c| (c.text("name").to_owned(), c.text("resourceClaimName").to_owned())).collect()
+    };
+    if claims(a.old()) != claims(a.object()) {
+        return Err(forbidden(a, &format!("node {quoted} cannot update resource claim statues")));
+    }
+    let extended = |pod: &Value| pod.at("status").at("extendedResourceClaimStatus").clone();
+    if extended(a.old()) != extended(a.object()) {
+        return Err(forbidden(a, &format!("node {quoted} cannot update extended resource claim status")));
+    }
     Ok(())
 }
 
 fn eviction(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
-    let key = format!("{}/{}", a.namespace, a.name);
-    match cached(call, "", "pods", &key) {
+    let name = if a.name.is_empty() { meta::name(a.object()) } else { &a.name };
+    if name.is_empty() {
+        return Err(forbidden(a, "could not determine pod from request data"));
+    }
+    match cached(call, "", "pods", &format!("{}/{name}", a.namespace)) {
         Some(pod) if pod.at("spec").text("nodeName") != node => {
             Err(forbidden(a, &format!("node {node} can only evict pods with spec.nodeName set to itself")))
         }
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => Err(Status::not_found(&machinery::GroupResource::new("", "pods"), name)),
     }
 }
 
@@ -191,8 +219,13 @@ fn own_node(a: &Attributes, node: &str) -> Result<(), Status> {
         ));
     }
     let labels = |o: &Value| meta::labels(o).cloned().unwrap_or_default();
+    let source = |o: &Value| o.at("spec").at("configSource").clone();
     match a.operation {
         Operation::Create => {
+            if !source(a.object()).is_null() {
+                let why = format!("node {quoted} is not allowed to create pods with a non-nil configSource");
+                return Err(forbidden(a, &why));
+            }
             let bad: Vec<String> = labels(a.object()).keys().filter(|k| !may_label(k)).cloned().collect();
             if !bad.is_empty() {
                 return Err(forbidden(
@@ -203,7 +236,13 @@ fn own_node(a: &Attributes, node: &str) -> Result<(), Status> {
         }
         Operation::Update => {
             let (new, old) = (a.object(), a.old());
-            if a.subresource.is_empty() && new.at("spec").list("taints") != old.at("spec").list("taints") {
+            if !source(new).is_null() && source(new) != source(old) {
+                let why = format!(
+                    "node {quoted} is not allowed to update configSource to a new non-nil configSource"
+                );
+                return Err(forbidden(a, &why));
+            }
+            if new.at("spec").list("taints") != old.at("spec").list("taints") {
                 return Err(forbidden(a, &format!("node {quoted} is not allowed to modify taints")));
             }
             if new.at("metadata").list("ownerReferences") != old.at("metadata").list("ownerReferences") {
@@ -238,16 +277,19 @@ fn lease(a: &Attributes, node: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
+async fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
     let reference = a.object().at("spec").at("boundObjectRef");
-    if reference.text("kind") != "Pod" || reference.text("name").is_empty() {
+    let to_pod = reference.text("apiVersion") == "v1" && reference.text("kind") == "Pod";
+    if !to_pod || reference.text("name").is_empty() {
         return Err(forbidden(a, "node requested token not bound to a pod"));
     }
     if reference.text("uid").is_empty() {
         return Err(forbidden(a, "node requested token with a pod binding without a uid"));
     }
     let key = format!("{}/{}", a.namespace, reference.text("name"));
-    let pod = cached(call, "", "pods", &key).unwrap_or_default();
+    let Some(pod) = cached(call, "", "pods", &key) else {
+        return Err(Status::not_found(&machinery::GroupResource::new("", "pods"), reference.text("name")));
+    };
     if meta::uid(&pod) != reference.text("uid") {
         let why = format!(
             "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
@@ -258,5 +300,148 @@ fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
     if pod.at("spec").text("nodeName") != node {
         return Err(forbidden(a, "node requested token bound to a pod scheduled on a different node"));
     }
-    Ok(())
+    let audience = match a.object().at("spec").list("audiences") {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Err(forbidden(a, "node may only request 0 or 1 audiences")),
+    };
+    if pod_wants(call, &pod, audience) {
+        return Ok(());
+    }
+    let ask = crate::authz::Attributes {
+        is_resource: true,
+        verb: "request-serviceaccounts-token-audience",
+        version: "v1",
+        resource: audience,
+        namespace: &a.namespace,
+        name: &a.name,
+        ..crate::authz::Attributes::default()
+    };
+    if crate::authz::check(&call.core, &call.user, &ask).await.is_ok() {
+        return Ok(());
+    }
+    let why = format!(
+        "audience {} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+        go_quote(audience),
+        call.user.name
+    );
+    Err(forbidden(a, &why))
+}
+
+/// Does the pod mount a token for the audience, or does a CSI driver of its volumes want one?
+fn pod_wants(call: &Call, pod: &Value, audience: &str) -> bool {
+    // "" is the API server's own
+    let same = |wanted: &str| wanted == audience;
+    let by_claim = |name: &str| -> Option<String> {
+        let claim = cached(call, "", "persistentvolumeclaims", &format!("{}/{name}", meta::namespace(pod)))?;
+        let volume = cached(call, "", "persistentvolumes", claim.at("spec").text("volumeName"))?;
+        Some(volume.at("spec").at("csi").text("driver").to_owned())
+    };
+    pod.at("spec").list("volumes").iter().any(|volume| {
+        let projected = volume.at("projected").list("sources").iter().any(|source| {
+            let token = source.at("serviceAccountToken");
+            token.is_object() && same(token.text("audience"))
+        });
+        if projected {
+            return true;
+        }
+        let driver = if volume.at("ephemeral").is_object() {
+            by_claim(&format!("{}-{}", meta::name(pod), volume.text("name")))
+        } else if volume.at("persistentVolumeClaim").is_object() {
+            by_claim(volume.at("persistentVolumeClaim").text("claimName"))
+        } else {
+            Some(volume.at("csi").text("driver").to_owned())
+        };
+        let driver = driver.filter(|d| !d.is_empty());
+        driver.and_then(|d| cached(call, "storage.k8s.io", "csidrivers", &d)).is_some_and(|driver| {
+            driver.at("spec").list("tokenRequests").iter().any(|t| same(t.text("audience")))
+        })
+    })
+}
+
+/// What a pod refers to that a node must not open for itself by a pod of its own making.
+fn referred(pod: &Value) -> Option<&'static str> {
+    let spec = pod.at("spec");
+    if !spec.text("serviceAccountName").is_empty() {
+        return Some("serviceaccounts");
+    }
+    let containers = || {
+        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| spec.list(list))
+    };
+    let env = |from: &str, reference: &str| {
+        containers().any(|c| {
+            c.list("envFrom").iter().any(|e| e.at(from).is_object())
+                || c.list("env").iter().any(|e| e.at("valueFrom").at(reference).is_object())
+        })
+    };
+    let volumes = spec.list("volumes");
+    let projects = |kind: &str| {
+        volumes.iter().any(|v| v.at("projected").list("sources").iter().any(|s| s.at(kind).is_object()))
+    };
+    let has = |kind: &str| volumes.iter().any(|v| v.at(kind).is_object());
+    let secrets = has("secret")
+        || projects("secret")
+        || !spec.list("imagePullSecrets").is_empty()
+        || env("secretRef", "secretKeyRef")
+        || volumes.iter().any(|v| {
+            v.as_object()
+                .into_iter()
+                .flatten()
+                .any(|(_, s)| s.at("secretRef").is_object() || s.at("nodePublishSecretRef").is_object())
+        });
+    if secrets {
+        return Some("secrets");
+    }
+    if has("configMap") || projects("configMap") || env("configMapRef", "configMapKeyRef") {
+        return Some("configmaps");
+    }
+    if projects("serviceAccountToken") {
+        return Some("serviceaccounts (via projected volumes)");
+    }
+    if projects("clusterTrustBundle") {
+        return Some("clustertrustbundles");
+    }
+    if !spec.list("resourceClaims").is_empty() {
+        return Some("resourceclaims");
+    }
+    (has("persistentVolumeClaim") || has("ephemeral")).then_some("persistentvolumeclaims")
+}
+
+/// Sizes and conditions are the kubelet's to say, nothing else.
+fn claim_status(a: &Attributes, node: &str) -> Result<(), Status> {
+    if a.operation != Operation::Update {
+        return Err(forbidden(a, &format!("unexpected operation {}", go_quote(a.operation.name()))));
+    }
+    let rest = |claim: &Value| {
+        let mut rest = claim.clone();
+        for key in ["resourceVersion", "managedFields"] {
+            rest.child("metadata").unset(key);
+        }
+        for key in ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"] {
+            rest.child("status").unset(key);
+        }
+        rest
+    };
+    if rest(a.object()) == rest(a.old()) {
+        return Ok(());
+    }
+    let node = go_quote(node);
+    Err(forbidden(
+        a,
+        &format!(
+            "node {node} is not allowed to update fields other than status.quantity and status.conditions"
+        ),
+    ))
+}
+
+fn slice(a: &Attributes, node: &str) -> Result<(), Status> {
+    let (object, verb) = match a.operation {
+        Operation::Create => (a.object(), "create"),
+        Operation::Delete => (a.old(), "delete"),
+        _ => return Ok(()),
+    };
+    if object.at("spec").text("nodeName") == node {
+        return Ok(());
+    }
+    Err(forbidden(a, &format!("can only {verb} ResourceSlice with the same NodeName as the requesting node")))
 }

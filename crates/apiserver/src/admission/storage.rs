@@ -1,9 +1,10 @@
 //! StorageObjectInUseProtection (with the like for PodGroups) and DefaultStorageClass.
 
 use futures_util::FutureExt;
+use machinery::quantity::Quantity;
 use machinery::{Get, Status, Value, json, meta};
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, cached, forbidden};
 use crate::registry::Call;
 
 pub static IN_USE: Plugin = Plugin {
@@ -16,6 +17,12 @@ pub static DEFAULT_CLASS: Plugin = Plugin {
     name: "DefaultStorageClass",
     mutate: Some(|call, attributes| async move { default_class(call, attributes) }.boxed()),
     validate: None,
+};
+
+pub static RESIZE: Plugin = Plugin {
+    name: "PersistentVolumeClaimResize",
+    mutate: None,
+    validate: Some(|call, attributes| async move { resize(call, attributes) }.boxed()),
 };
 
 /// (group, resource, the finalizer that its controller takes off when nothing uses the object)
@@ -75,4 +82,37 @@ fn default_class(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
         claim.child("spec").set("storageClassName", json!(meta::name(&class)));
     }
     Ok(())
+}
+
+/// A claim may grow only while it is bound, and only if its class says so.
+fn resize(call: &mut Call, a: &Attributes) -> Result<(), Status> {
+    if !a.is("", "persistentvolumeclaims") || a.operation != Operation::Update {
+        return Ok(());
+    }
+    let (new, old) = (a.object(), a.old());
+    let size = |claim: &Value| Quantity::of(claim.at("spec").at("resources").at("requests").at("storage"));
+    if !size(new).compare(&size(old)).is_gt() {
+        return Ok(());
+    }
+    if old.at("status").text("phase") != "Bound" {
+        return Err(forbidden(a, "Only bound persistent volume claims can be expanded"));
+    }
+    let class = |claim: &Value| {
+        let annotation =
+            meta::annotations(claim).and_then(|m| m.get("volume.beta.kubernetes.io/storage-class"));
+        let named = annotation.and_then(Value::as_str).unwrap_or_default();
+        if named.is_empty() { claim.at("spec").text("storageClassName").to_owned() } else { named.to_owned() }
+    };
+    let name = class(new);
+    let allows = !name.is_empty()
+        && name == class(old)
+        && cached(call, "storage.k8s.io", "storageclasses", &name)
+            .is_some_and(|c| c.flag("allowVolumeExpansion") == Some(true));
+    if allows {
+        return Ok(());
+    }
+    Err(forbidden(
+        a,
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+    ))
 }

@@ -1,14 +1,21 @@
 //! Who is asking: client certificates, front proxies, tokens, anonymous; and on whose behalf.
 
+mod anonymous;
 mod bootstrap_token;
 mod impersonate;
+mod jwt;
+mod legacy_token;
 pub mod oidc;
 mod peer;
+mod sources;
 pub mod token;
-mod user;
+mod token_file;
+mod token_webhook;
+pub mod user;
 
 pub use impersonate::impersonate;
-pub use peer::Peer;
+pub use peer::{Authorities, Peer};
+pub use sources::{Proof, Sources};
 pub use user::{MASTERS, User};
 
 use std::sync::Arc;
@@ -16,14 +23,21 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use machinery::Status;
+use parking_lot::RwLock;
 
+use crate::authz::aggregate;
 use crate::config::Config;
 use crate::server::{Core, Error};
 
-/// Keys and what follows from them.
+/// What a token that nobody knows is answered with.
+const INVALID: &str = "invalid bearer token";
+
+/// Keys, the ways to prove who one is, and what follows from them.
 pub struct Authn {
     pub signer: Option<pki::Signer>,
     pub verifier: pki::Verifier,
+    pub authorities: Authorities,
+    sources: RwLock<Arc<Sources>>,
 }
 
 impl Authn {
@@ -38,29 +52,96 @@ impl Authn {
         if keys.is_empty() {
             keys.extend(signer.as_ref().map(pki::Signer::public));
         }
-        Ok(Self { signer, verifier: pki::Verifier::new(keys) })
+        Ok(Self {
+            signer,
+            verifier: pki::Verifier::new(keys),
+            authorities: Authorities::new(config).map_err(Error::Config)?,
+            sources: RwLock::new(Arc::new(Sources::new(config).map_err(Error::Config)?)),
+        })
+    }
+
+    pub fn sources(&self) -> Arc<Sources> {
+        self.sources.read().clone()
+    }
+
+    /// Authenticates by other sources from now on.
+    pub fn replace(&self, sources: Sources) {
+        *self.sources.write() = Arc::new(sources);
     }
 }
 
-/// Tries every way in upstream's order: front proxy, certificate, token; then anonymous.
-pub async fn authenticate(core: &Arc<Core>, peer: &Peer, headers: &mut HeaderMap) -> Result<User, Status> {
-    if let Some(user) = peer.proxied_user(headers) {
-        headers.remove(AUTHORIZATION);
-        return Ok(user.authenticated());
+/// Tries every way in upstream's order: front proxy, certificate, token; then anonymous, unless something was wrong.
+/// Warnings about the credentials go to the client.
+pub async fn authenticate(
+    core: &Arc<Core>,
+    peer: &Peer,
+    headers: &mut HeaderMap,
+    path: &str,
+    warnings: &mut Vec<String>,
+) -> Result<User, Status> {
+    let mut errors = Vec::new();
+    for found in [
+        peer.proxied_user(&core.authn.authorities, &core.config, headers),
+        peer.certificate_user(&core.authn.authorities),
+    ] {
+        match found {
+            Ok(Some(user)) => {
+                headers.remove(AUTHORIZATION);
+                return Ok(user.authenticated());
+            }
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
     }
-    if let Some(user) = &peer.certificate_user {
-        headers.remove(AUTHORIZATION);
-        return Ok(user.clone().authenticated());
-    }
+    let sources = core.authn.sources();
     if let Some(text) = bearer(headers) {
-        let user = token::authenticate(core, &text, core.config.api_audiences()).await;
-        headers.remove(AUTHORIZATION);
-        return match user {
-            Some(user) => Ok(user.authenticated()),
-            None => Err(Status::unauthorized()),
-        };
+        match sources.check(core, &text, core.config.api_audiences(), warnings).await {
+            Ok(Some(proof)) => {
+                headers.remove(AUTHORIZATION);
+                return Ok(proof.user.authenticated());
+            }
+            Ok(None) => errors.push(INVALID.to_owned()),
+            Err(error) => errors.push(error),
+        }
     }
-    if core.config.anonymous { Ok(User::anonymous()) } else { Err(Status::unauthorized()) }
+    if !errors.is_empty() {
+        tracing::debug!(error = %aggregate(&errors), "unable to authenticate the request");
+        return Err(Status::unauthorized());
+    }
+    if sources.anonymous.allows(path) { Ok(User::anonymous()) } else { Err(Status::unauthorized()) }
+}
+
+/// What a TokenReview says of a token: whose it is and for whom, or why not.
+pub async fn review(core: &Arc<Core>, token: &str, audiences: &[String]) -> Result<Proof, String> {
+    let mut warnings = Vec::new();
+    // upstream's server asks itself first, who knows nothing of it
+    let mut errors = vec![INVALID.to_owned()];
+    // a header is cut at blanks
+    let token = token.split(' ').next().unwrap_or("");
+    match core.authn.sources().check(core, token, audiences, &mut warnings).await {
+        Ok(Some(proof)) => return Ok(Proof { user: proof.user.authenticated(), ..proof }),
+        Ok(None) => {}
+        Err(error) => errors.push(error),
+    }
+    Err(aggregate(&errors))
+}
+
+/// How somebody tried to prove who they are, for the audit log.
+pub fn attempted(headers: &HeaderMap, peer: &Peer) -> String {
+    let mut methods = Vec::new();
+    match headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::trim) {
+        Some(text) if text.to_ascii_lowercase().starts_with("basic ") => methods.push("basic"),
+        Some(text) if text.to_ascii_lowercase().starts_with("bearer ") => methods.push("bearer"),
+        _ => {}
+    }
+    if peer.has_certificate() {
+        methods.push("x509");
+    }
+    if methods.is_empty() {
+        "Authentication failed, no credentials provided".to_owned()
+    } else {
+        format!("Authentication failed, attempted: {}", methods.join(", "))
+    }
 }
 
 /// The token of an `Authorization: Bearer` header, or of a WebSocket subprotocol

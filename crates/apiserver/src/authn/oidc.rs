@@ -21,9 +21,11 @@ pub fn answer(core: &Core, keys: bool, head: &http::request::Parts) -> Result<An
     } else {
         let issuer = core.config.issuers.first().map_or("", String::as_str);
         let algorithm = core.authn.signer.as_ref().map_or("RS256", pki::Signer::algorithm);
+        let own = || format!("https://{}/openid/v1/jwks", core.config.external_address());
+        let jwks_uri = core.config.access.jwks_uri.clone().unwrap_or_else(own);
         json!({
             "issuer": issuer,
-            "jwks_uri": format!("https://{}/openid/v1/jwks", core.config.external_address()),
+            "jwks_uri": jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [algorithm],

@@ -1,19 +1,25 @@
-//! May they: system:masters, then the Node authorizer, then RBAC, as `--authorization-mode=Node,RBAC`.
+//! May they: `system:masters`, then the configured authorizers in order, each of which allows, denies or has no opinion.
 
+mod config;
 mod node;
 pub mod rbac;
 mod rules;
+mod webhook;
 
+pub use config::Chain;
 pub use rules::{Grant, Rule};
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use machinery::field::go_quote;
+use machinery::select::{FieldSelector, FieldTerm, LabelSelector, Requirement};
 use machinery::{GroupResource, Status};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::authn::User;
-use crate::front::RequestInfo;
+use crate::authn::user::MASTERS;
+use crate::front::{Query, RequestInfo};
 use crate::server::Core;
 
 /// What somebody wants to do.
@@ -29,6 +35,32 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// For what is not a resource.
     pub path: &'a str,
+    /// What a list, watch or deletecollection is narrowed to.
+    pub selectors: Option<&'a Selectors>,
+}
+
+/// The parts of selectors that could be read; they only narrow, so what could not be read may be left out.
+#[derive(Clone, Debug, Default)]
+pub struct Selectors {
+    pub fields: Vec<FieldTerm>,
+    pub labels: Vec<Requirement>,
+    pub field_error: bool,
+    pub label_error: bool,
+}
+
+impl Selectors {
+    fn of(info: &RequestInfo, query: &Query) -> Option<Self> {
+        if !info.is_resource || !matches!(&*info.verb, "list" | "watch" | "deletecollection") {
+            return None;
+        }
+        let (fields, labels) = (query.text("fieldSelector"), query.text("labelSelector"));
+        let given = !fields.is_empty() || !labels.is_empty();
+        given.then(|| Self {
+            fields: FieldSelector::parse(fields).map(|s| s.terms).unwrap_or_default(),
+            labels: LabelSelector::parse(labels).map(|s| s.requirements().to_vec()).unwrap_or_default(),
+            ..Self::default()
+        })
+    }
 }
 
 impl<'a> Attributes<'a> {
@@ -43,32 +75,180 @@ impl<'a> Attributes<'a> {
             namespace: &info.namespace,
             name: &info.name,
             path: &info.path,
+            selectors: None,
         }
+    }
+
+    /// Is the request narrowed to objects whose field has this value?
+    pub fn selects(&self, field: &str, value: &str) -> bool {
+        let terms = self.selectors.map_or(&[][..], |s| &s.fields);
+        terms.iter().any(|t| t.equal && t.field == field && t.value == value)
     }
 }
 
-/// Compiled rules, renewed when the RBAC objects have changed.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    Allow,
+    Deny,
+    #[default]
+    NoOpinion,
+}
+
+/// What the authorizers say.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    pub verdict: Verdict,
+    /// Why; often empty.
+    pub reason: String,
+    /// What went wrong on the way; it need not have changed the verdict.
+    pub error: String,
+}
+
+impl Decision {
+    fn allow(reason: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Allow, reason: reason.into(), error: String::new() }
+    }
+
+    fn no_opinion(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..Self::default() }
+    }
+
+    pub fn allowed(&self) -> bool {
+        self.verdict == Verdict::Allow
+    }
+}
+
+/// One way to decide.
+pub enum Authorizer {
+    AlwaysAllow,
+    AlwaysDeny,
+    Node,
+    Rbac,
+    Webhook(webhook::Webhook),
+}
+
+/// The configured chain, and compiled rules, renewed when the RBAC objects have changed.
 pub struct Authz {
+    chain: RwLock<Arc<Chain>>,
     index: Mutex<Option<Arc<rbac::Index>>>,
+    uses: node::Uses,
 }
 
-/// Ok, or why not (RBAC's reason, often empty).
-pub fn check(core: &Core, user: &User, attributes: &Attributes) -> Result<(), String> {
-    decide(core, user, attributes).map(|_| ())
-}
-
-/// The reason why it is allowed, or why not.
-pub fn decide(core: &Core, user: &User, attributes: &Attributes) -> Result<String, String> {
-    if user.is_in("system:masters") {
-        return Ok(String::new());
+impl Authz {
+    pub fn new(chain: Chain) -> Self {
+        Self { chain: RwLock::new(Arc::new(chain)), index: Mutex::default(), uses: node::Uses::default() }
     }
-    if let Some(node) = user.node() {
-        if let Some(answer) = node::decide(core, node, attributes) {
-            return answer.map(|()| String::new());
+
+    pub fn chain(&self) -> Arc<Chain> {
+        self.chain.read().clone()
+    }
+
+    /// Decides by another chain from now on.
+    pub fn replace(&self, chain: Chain) {
+        *self.chain.write() = Arc::new(chain);
+    }
+}
+
+/// Ok, or why not (the authorizers' reasons, often empty).
+pub async fn check(core: &Core, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
+    let decision = decide(core, user, attributes).await;
+    if decision.allowed() { Ok(()) } else { Err(decision.reason) }
+}
+
+/// Asks the authorizers in order; the first that allows or denies decides.
+pub async fn decide(core: &Core, user: &User, attributes: &Attributes<'_>) -> Decision {
+    if user.is_in(MASTERS) {
+        return Decision::allow("");
+    }
+    let (mut reasons, mut errors) = (Vec::new(), Vec::new());
+    for authorizer in &core.authz.chain().0 {
+        let decision = match authorizer {
+            Authorizer::AlwaysAllow => Decision::allow(""),
+            Authorizer::AlwaysDeny => Decision::no_opinion("Everything is forbidden."),
+            Authorizer::Node => node::decide(core, user, attributes),
+            Authorizer::Rbac => index(core).decide(user, attributes),
+            Authorizer::Webhook(webhook) => webhook.decide(user, attributes).await,
+        };
+        if decision.verdict != Verdict::NoOpinion {
+            return decision;
+        }
+        reasons.extend(Some(decision.reason).filter(|r| !r.is_empty()));
+        errors.extend(Some(decision.error).filter(|e| !e.is_empty()));
+    }
+    Decision { verdict: Verdict::NoOpinion, reason: reasons.join("\n"), error: aggregate(&errors) }
+}
+
+/// The same where nobody can wait. Webhooks are asked only where the runtime has other threads for what waits.
+pub fn decide_now(core: &Core, user: &User, attributes: &Attributes<'_>) -> Decision {
+    if let Some(decision) = decide(core, user, attributes).now_or_never() {
+        return decision;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    if runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
+        return Decision {
+            error: "an authorization webhook can't be asked here".to_owned(),
+            ..Decision::default()
+        };
+    }
+    tokio::task::block_in_place(|| runtime.block_on(decide(core, user, attributes)))
+}
+
+/// What a user may do in a namespace, as far as it can be listed.
+#[derive(Default)]
+pub struct Listing {
+    pub rules: Vec<Rule>,
+    pub incomplete: bool,
+    pub error: String,
+}
+
+pub fn rules_for(core: &Core, user: &User, namespace: &str) -> Listing {
+    let mut out = Listing::default();
+    let mut errors = Vec::new();
+    let everything = |out: &mut Listing| {
+        let all = || vec!["*".to_owned()];
+        out.rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
+        out.rules.push(Rule { verbs: all(), urls: all(), ..Rule::default() });
+    };
+    if user.is_in(MASTERS) {
+        everything(&mut out);
+    }
+    for authorizer in &core.authz.chain().0 {
+        match authorizer {
+            Authorizer::AlwaysAllow => everything(&mut out),
+            Authorizer::AlwaysDeny => {}
+            Authorizer::Node if user.node().is_some() => {
+                out.incomplete = true;
+                errors.push("node authorizer does not support user rule resolution".to_owned());
+            }
+            Authorizer::Node => {}
+            Authorizer::Rbac => {
+                let index = index(core);
+                out.rules.extend(index.grants(user, namespace).flat_map(|g| g.rules.iter().cloned()));
+                errors.extend(Some(index.unresolved(user, namespace)).filter(|e| !e.is_empty()));
+            }
+            Authorizer::Webhook(_) => {
+                out.incomplete = true;
+                errors.push("webhook authorizer does not support user rule resolution".to_owned());
+            }
         }
     }
-    index(core).decide(user, attributes)
+    out.error = aggregate(&errors);
+    out
+}
+
+/// Several errors as upstream prints them together.
+pub fn aggregate(errors: &[String]) -> String {
+    let mut seen: Vec<&str> = Vec::new();
+    for error in errors {
+        if !seen.contains(&error.as_str()) {
+            seen.push(error);
+        }
+    }
+    match seen[..] {
+        [] => String::new(),
+        [one] => one.to_owned(),
+        _ => format!("[{}]", seen.join(", ")),
+    }
 }
 
 pub fn index(core: &Core) -> Arc<rbac::Index> {
@@ -82,13 +262,26 @@ pub fn index(core: &Core) -> Arc<rbac::Index> {
     index
 }
 
-/// Authorizes a request.
-pub fn permit(core: &Core, user: &User, info: &RequestInfo) -> Result<(), Status> {
-    let attributes = Attributes::of(info);
-    check(core, user, &attributes).map_err(|why| {
-        let about = GroupResource::new(attributes.group, attributes.resource);
-        forbidden(user, &attributes, &about, &why)
-    })
+/// Authorizes a request; the reason of the decision is for the audit log.
+pub async fn permit(
+    core: &Core,
+    user: &User,
+    info: &RequestInfo,
+    query: &Query,
+    audit: &crate::audit::Audit,
+) -> Result<(), Status> {
+    let selectors = if user.is_in(MASTERS) { None } else { Selectors::of(info, query) };
+    let attributes = Attributes { selectors: selectors.as_ref(), ..Attributes::of(info) };
+    let decision = decide(core, user, &attributes).await;
+    audit.decision(decision.allowed(), &decision.reason, &decision.error);
+    if decision.allowed() {
+        return Ok(());
+    }
+    if !decision.error.is_empty() && decision.verdict == Verdict::NoOpinion && decision.reason.is_empty() {
+        return Err(Status::internal(decision.error));
+    }
+    let about = GroupResource::new(attributes.group, attributes.resource);
+    Err(forbidden(user, &attributes, &about, &decision.reason))
 }
 
 /// Upstream's words for a refusal.

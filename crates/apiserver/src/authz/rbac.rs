@@ -7,7 +7,7 @@ use std::sync::Arc;
 use machinery::field::go_quote;
 use machinery::{Get, Value};
 
-use super::{Attributes, Grant, Rule};
+use super::{Attributes, Decision, Grant, Rule};
 use crate::authn::User;
 use crate::cache::Snapshot;
 use crate::server::Core;
@@ -130,25 +130,30 @@ impl Index {
         cluster.chain(local)
     }
 
-    pub fn decide(&self, user: &User, a: &Attributes) -> Result<String, String> {
+    pub fn decide(&self, user: &User, a: &Attributes) -> Decision {
         let hit = self.grants(user, a.namespace).find(|g| g.rules.iter().any(|r| r.allows(a)));
         if let Some(grant) = hit {
-            return Ok(grant.reason.to_string());
+            return Decision::allow(&*grant.reason);
         }
-        let mut words: Vec<&str> = Vec::new();
+        let unresolved = self.unresolved(user, a.namespace);
+        if unresolved.is_empty() {
+            Decision::default()
+        } else {
+            Decision::no_opinion(format!("RBAC: {unresolved}"))
+        }
+    }
+
+    /// What bindings of the user lead to roles that are not there, in words.
+    pub fn unresolved(&self, user: &User, namespace: &str) -> String {
+        let mut words: Vec<String> = Vec::new();
         for subject in Self::subjects(user) {
             for (place, message) in self.missing.get(&subject).into_iter().flatten() {
-                let here = place.as_deref().is_none_or(|ns| ns == a.namespace);
-                if here && !words.contains(&&**message) {
-                    words.push(message);
+                if place.as_deref().is_none_or(|ns| ns == namespace) {
+                    words.push(message.to_string());
                 }
             }
         }
-        Err(match words[..] {
-            [] => String::new(),
-            [one] => format!("RBAC: {one}"),
-            _ => format!("RBAC: [{}]", words.join(", ")),
-        })
+        super::aggregate(&words)
     }
 }
 

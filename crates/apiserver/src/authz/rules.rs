@@ -44,6 +44,22 @@ impl Rule {
         object.list("rules").iter().map(Rule::parse).collect()
     }
 
+    /// As it stands in a role.
+    pub fn to_value(&self) -> Value {
+        let mut out = machinery::json!({"verbs": self.verbs});
+        for (key, list) in [
+            ("apiGroups", &self.groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.names),
+            ("nonResourceURLs", &self.urls),
+        ] {
+            if !list.is_empty() {
+                out[key] = machinery::json!(list);
+            }
+        }
+        out
+    }
+
     pub fn allows(&self, a: &Attributes) -> bool {
         if !has(&self.verbs, a.verb) {
             return false;
@@ -80,13 +96,11 @@ impl Rule {
             return false;
         }
         if !one.urls.is_empty() {
-            return one.urls.iter().all(|want| {
-                self.urls.iter().any(|have| {
-                    have == "*"
-                        || have == want
-                        || have.strip_suffix('*').is_some_and(|p| want.trim_end_matches('*').starts_with(p))
-                })
-            });
+            let covers = |have: &String, want: &String| {
+                have == want
+                    || have.strip_suffix('*').is_some_and(|_| want.starts_with(have.trim_end_matches('*')))
+            };
+            return one.urls.iter().all(|want| self.urls.iter().any(|have| covers(have, want)));
         }
         let resources = self.resources.iter().any(|r| r == "*")
             || one.resources.iter().all(|want| {

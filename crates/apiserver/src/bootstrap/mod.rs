@@ -43,7 +43,7 @@ pub async fn run(core: &Arc<Core>) -> Result<(), Error> {
         all.push(ensure(core, "apiregistration.k8s.io", "apiservices", object).boxed());
     }
     all.push(flow::ensure_all(core).boxed());
-    for (resource, object) in roles::all() {
+    for (resource, object) in roles::all(&core.features) {
         all.push(roles::reconcile(core, resource, object).boxed());
     }
     for result in join_all(all).await {

@@ -13,15 +13,28 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 const TABLE: &str = include_str!("roles.txt");
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// (resource, object) of all of them.
-pub fn all() -> Vec<(&'static str, Value)> {
+/// (resource, object) of all of them, in upstream's order; `features` are those switched on.
+pub fn all(features: &[String]) -> Vec<(&'static str, Value)> {
     let mut out: Vec<(&'static str, Value)> = Vec::new();
+    let mut left_out = false;
     for line in TABLE.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()) {
-        if line.starts_with(' ') {
-            let Some((_, role)) = out.last_mut() else { continue };
+        let is_rule = line.starts_with(' ');
+        let (on, line) = match line.trim_start().strip_prefix('?') {
+            Some(gated) => {
+                let (gate, rest) = gated.split_once(' ').unwrap_or((gated, ""));
+                (features.iter().any(|f| f == gate), rest)
+            }
+            None => (true, line),
+        };
+        if is_rule {
+            let Some((_, role)) = out.last_mut().filter(|_| on && !left_out) else { continue };
             if let Some(Value::Array(rules)) = role.get_mut("rules") {
                 rules.push(rule(line));
             }
+            continue;
+        }
+        left_out = !on;
+        if left_out {
             continue;
         }
         let mut words = line.split(' ');
@@ -96,7 +109,9 @@ fn rule(line: &str) -> Value {
 
 /// The rules of a default cluster role.
 pub fn cluster_role(name: &str) -> Arc<[Rule]> {
-    let found = all().into_iter().find(|(r, o)| *r == "clusterroles" && meta::name(o) == name);
+    // nodes get what gates add too: what they lead to is not served without its gate
+    let gates = ["ClusterTrustBundle", "PodCertificateRequest"].map(str::to_owned);
+    let found = all(&gates).into_iter().find(|(r, o)| *r == "clusterroles" && meta::name(o) == name);
     found.map_or_else(|| Arc::from(Vec::new()), |(_, object)| Rule::parse_all(&object))
 }
 
@@ -112,11 +127,20 @@ pub async fn reconcile(core: &Arc<Core>, resource: &'static str, want: Value) ->
     if meta::annotations(&live).and_then(|a| a.get(AUTOUPDATE)).and_then(Value::as_str) == Some("false") {
         return Ok(());
     }
-    let additions = missing(&live, &want);
-    if additions.is_empty() {
+    if want.has("roleRef") && !same_role(&live, &want) {
+        // what a binding leads to can't be changed: it is made anew, with whom it has
+        let mut anew = want.clone();
+        anew.set(
+            "subjects",
+            mended(&live, &want).map_or_else(|| live.at("subjects").clone(), |m| m.at("subjects").clone()),
+        );
+        let mut call = core.internal_call(served, "delete", &namespace, &name);
+        crate::registry::delete_object(&mut call, &crate::registry::DeleteOptions::default()).await?;
+        return super::ensure(core, GROUP, resource, anew).await;
+    }
+    if mended(&live, &want).is_none() {
         return Ok(());
     }
-    let list = if resource.ends_with("bindings") { "subjects" } else { "rules" };
     let mut call = core.internal_call(served, "update", &namespace, &name);
     let options = super::options();
     let request = UpdateRequest {
@@ -124,30 +148,62 @@ pub async fn reconcile(core: &Arc<Core>, resource: &'static str, want: Value) ->
         uid: None,
         may_create: false,
         fields_done: false,
-        change: &mut |_, old| {
-            let mut new = old.clone();
-            let mut all = new.list(list).to_vec();
-            all.extend(additions.iter().cloned());
-            new.set(list, all);
-            Ok(new)
-        },
+        change: &mut |_, old| Ok(mended(old, &want).unwrap_or_else(|| old.clone())),
     };
     update_object(&mut call, request).await.map(|_| ())
 }
 
-/// Rules or subjects that the live object does not cover.
+fn same_role(live: &Value, want: &Value) -> bool {
+    let of = |o: &Value| {
+        let reference = o.at("roleRef");
+        ["apiGroup", "kind", "name"].map(|key| reference.text(key).to_owned())
+    };
+    of(live) == of(want)
+}
+
+/// The live object with all that it lacks; none if it lacks nothing.
+fn mended(live: &Value, want: &Value) -> Option<Value> {
+    let mut new = live.clone();
+    for key in ["labels", "annotations"] {
+        for (name, value) in want.at("metadata").map(key).into_iter().flatten() {
+            if !live.at("metadata").at(key).has(name) {
+                let metadata = new.child("metadata");
+                if !metadata.at(key).is_object() {
+                    metadata.set(key, json!({}));
+                }
+                metadata.child(key).set(name, value.clone());
+            }
+        }
+    }
+    let list = if want.has("roleRef") { "subjects" } else { "rules" };
+    let additions = missing(live, want);
+    if !additions.is_empty() {
+        let mut all = live.list(list).to_vec();
+        all.extend(additions);
+        new.set(list, all);
+    }
+    let selectors = |o: &Value| o.at("aggregationRule").list("clusterRoleSelectors").to_vec();
+    let lacking: Vec<Value> = selectors(want).into_iter().filter(|s| !selectors(live).contains(s)).collect();
+    if !lacking.is_empty() {
+        let mut all = selectors(live);
+        all.extend(lacking);
+        new.set("aggregationRule", json!({"clusterRoleSelectors": all}));
+    }
+    (new != *live).then_some(new)
+}
+
+/// Subjects that the live object does not have, or rules, one by one, that it does not cover.
 fn missing(live: &Value, want: &Value) -> Vec<Value> {
-    if want.has("subjects") {
+    if want.has("roleRef") {
         let have = live.list("subjects");
         return want.list("subjects").iter().filter(|s| !have.contains(s)).cloned().collect();
     }
     let have = Rule::parse_all(live);
     want.list("rules")
         .iter()
-        .filter(|rule| {
-            Rule::parse(rule).broken_down().iter().any(|one| !have.iter().any(|h| h.covers_rule(one)))
-        })
-        .cloned()
+        .flat_map(|rule| Rule::parse(rule).broken_down())
+        .filter(|one| !have.iter().any(|h| h.covers_rule(one)))
+        .map(|one| one.to_value())
         .collect()
 }
 
@@ -157,7 +213,9 @@ mod tests {
 
     #[test]
     fn the_table_is_whole() {
-        let all = all();
+        let all = all(&[]);
+        let more = super::all(&["PodCertificateRequest".to_owned()]);
+        assert_eq!(more.len(), all.len() + 2);
         let count = |r: &str| all.iter().filter(|(resource, _)| *resource == r).count();
         assert!(count("clusterroles") > 60 && count("clusterrolebindings") > 50, "{}", all.len());
         assert!(count("roles") >= 5 && count("rolebindings") >= 5);

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Progress, Snapshot};
+use crate::encryption::Encryption;
 use crate::kinds::{Home, Kinds};
 
 /// Everything of ours lies under this.
@@ -29,6 +30,7 @@ pub struct Feed {
     /// Others write to the store, too: ask for progress so often while nothing of ours happens, so that the history
     /// that a resumed watch needs is not compacted meanwhile.
     pub quiet: Option<Duration>,
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 impl Feed {
@@ -40,7 +42,7 @@ impl Feed {
         for kv in kvs {
             let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
             let Some(home) = map.home_of(key) else { continue };
-            if let Some(entry) = decode(home, &key[home.prefix.len()..], &kv) {
+            if let Some(entry) = self.decode(home, &key[home.prefix.len()..], &kv) {
                 let snapshot = snapshots.entry(home.prefix.clone()).or_default();
                 snapshot.insert(entry.key.clone(), Arc::new(entry));
             }
@@ -103,7 +105,7 @@ impl Feed {
                     let (_, kvs) = read(&*self.store, KeyRange::prefix(home.prefix.clone()), *revision).await?;
                     let entries = kvs.iter().filter_map(|kv| {
                         let key = std::str::from_utf8(&kv.key).ok()?;
-                        let entry = decode(&home, &key[home.prefix.len()..], kv)?;
+                        let entry = self.decode(&home, &key[home.prefix.len()..], kv)?;
                         Some((entry.key.clone(), Arc::new(entry)))
                     });
                     home.cache.reset(*revision, entries.collect());
@@ -121,8 +123,11 @@ impl Feed {
             let Some(home) = map.home_of(key) else { continue };
             let local = &key[home.prefix.len()..];
             let change = match event.kind {
-                EventKind::Delete => (Arc::from(local), None),
-                EventKind::Put => match decode(home, local, &event.kv) {
+                EventKind::Delete => {
+                    home.readable(local);
+                    (Arc::from(local), None)
+                }
+                EventKind::Put => match self.decode(home, local, &event.kv) {
                     Some(entry) => (entry.key.clone(), Some(entry)),
                     None => continue,
                 },
@@ -160,19 +165,46 @@ async fn read(store: &dyn Store, range: KeyRange, at: i64) -> store::Result<(i64
     }
 }
 
-/// The entry of a stored value; a value that can't be read is logged and left out, never served.
-fn decode(home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
-    if let Some(prepared) = home.cache.take_handoff(local, &kv.value) {
-        return Some(prepared.into_entry(kv.mod_revision, kv.lease));
-    }
-    let object: Value = match crate::codec::decode_stored(home, &kv.value) {
-        Ok(object) => object,
-        Err(error) => {
-            tracing::error!(key = %format!("{}{local}", home.prefix), %error, "unreadable object in the store");
-            return None;
+impl Feed {
+    /// The entry of a stored value; a value that can't be read is logged and left out, never served.
+    fn decode(&self, home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
+        if let Some(prepared) = home.cache.take_handoff(local, &kv.value) {
+            home.readable(local);
+            return Some(prepared.into_entry(kv.mod_revision, kv.lease));
         }
+        match read_object(self.encryption.as_deref(), home, local, &kv.value) {
+            Ok(object) => {
+                home.readable(local);
+                let mut entry =
+                    Entry::new(Arc::from(local), kv.mod_revision, kv.lease, &object, &home.cache.fields);
+                entry.odd = home.odd_version(&object);
+                Some(entry)
+            }
+            Err(error) => {
+                tracing::error!(key = %home.store_key(local), %error, "unreadable object in the store");
+                home.unreadable(local, error);
+                None
+            }
+        }
+    }
+}
+
+/// A stored value as an object of the home's version, deciphered if it is not plain.
+pub fn read_object(
+    encryption: Option<&Encryption>,
+    home: &Home,
+    local: &str,
+    stored: &[u8],
+) -> Result<Value, String> {
+    let opened = match encryption {
+        Some(encryption) => {
+            encryption.open(&home.name, &home.store_key(local), stored).map(|(plain, _)| plain)
+        }
+        None if crate::encryption::is_sealed(stored) => {
+            crate::encryption::refuse_sealed().map(|()| std::borrow::Cow::Borrowed(stored))
+        }
+        None => Ok(std::borrow::Cow::Borrowed(stored)),
     };
-    let mut entry = Entry::new(Arc::from(local), kv.mod_revision, kv.lease, &object, &home.cache.fields);
-    entry.odd = home.odd_version(&object);
-    Some(entry)
+    let plain = opened.map_err(|e| format!("unable to transform key \"{}\": {e}", home.store_key(local)))?;
+    crate::codec::decode_stored(home, &plain).map_err(|e| e.to_string())
 }

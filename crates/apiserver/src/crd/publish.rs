@@ -173,6 +173,7 @@ impl Publisher {
         let namespaced = spec.text("scope") == "Namespaced";
         let window = self.core.config.watch_window;
         Arc::new(Home {
+            damaged: parking_lot::Mutex::default(),
             name: HomeName { group: group.to_owned(), resource: plural.to_owned() },
             kind: spec.at("names").text("kind").to_owned(),
             version: version.to_owned(),

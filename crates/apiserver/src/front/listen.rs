@@ -6,8 +6,11 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::DistinguishedName;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -25,8 +28,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Bytes of a request's line and headers; more is answered with 431.
 const MAX_HEAD: usize = 1024 * 1024 + 4096;
 
-/// The TLS side of the server: certificates of clients are asked for, not required.
-pub fn tls(config: &Config) -> Result<TlsAcceptor, Error> {
+/// The TLS side of the server: certificates of clients are asked for, not required, and judged by authentication, so that
+/// a bad one is answered with a Status and not with a broken connection.
+pub fn tls(config: &Config, ask_clients: bool) -> Result<TlsAcceptor, Error> {
     let wrong = |what: &str, e: &dyn std::fmt::Display| Error::Config(format!("{what}: {e}"));
     let missing = || Error::Config("serving over TLS needs a serving certificate and key".to_owned());
     let chain = config.serving_cert_pem.as_ref().ok_or_else(missing)?;
@@ -35,29 +39,66 @@ pub fn tls(config: &Config) -> Result<TlsAcceptor, Error> {
         .collect::<Result<_, _>>()
         .map_err(|e| wrong("serving certificate", &e))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| wrong("serving key", &e))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for pem in [&config.client_ca_pem, &config.front_proxy_ca_pem].into_iter().flatten() {
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|e| wrong("client CA", &e))?;
-            roots.add(certificate).map_err(|e| wrong("client CA", &e))?;
-        }
-    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| wrong("TLS", &e))?;
-    let builder = if roots.is_empty() {
-        builder.with_no_client_auth()
+    let builder = if ask_clients {
+        builder.with_client_cert_verifier(Arc::new(AskOnly(provider)))
     } else {
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| wrong("client CA", &e))?;
-        builder.with_client_cert_verifier(verifier)
+        builder.with_no_client_auth()
     };
     let mut tls = builder.with_single_cert(chain, key).map_err(|e| wrong("serving certificate", &e))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+/// Asks for a certificate and has the client prove that it has the key; whose it is, is not its business.
+#[derive(Debug)]
+struct AskOnly(Arc<rustls::crypto::CryptoProvider>);
+
+impl ClientCertVerifier for AskOnly {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None are named: the authorities may change while the server runs.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Accepts until `shutdown`; then lets connections finish, within bounds.
@@ -104,8 +145,8 @@ async fn connection(
 ) -> Result<(), super::body::BoxError> {
     socket.set_nodelay(true)?;
     let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await??;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.to_vec());
-    let peer = Arc::new(Peer::new(address, certificate.as_deref(), &core.config));
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = Arc::new(Peer::new(address, chain));
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (core, caller) = (core.clone(), Caller::Remote(peer.clone()));
         async move { Ok::<_, std::convert::Infallible>(answer(core, caller, request.map(incoming)).await) }

@@ -11,7 +11,8 @@ use machinery::Status;
 use super::body::Incoming;
 use super::respond::{self, Answer};
 use super::{Body, Query, RequestInfo};
-use crate::authn::{Peer, User};
+use crate::audit::{Audit, Head};
+use crate::authn::{Peer, User, authenticate};
 use crate::flow::{Digest, Entered, Rejected};
 use crate::metrics::{Known, Lasting, Metrics, Seen};
 use crate::server::Core;
@@ -31,11 +32,7 @@ pub async fn answer(core: Arc<Core>, caller: Caller, request: Request<Incoming>)
     match AssertUnwindSafe(process(core, caller, request)).catch_unwind().await {
         Ok(answer) => answer,
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("?");
+            let text = panic_text(&*panic);
             tracing::error!(request = %what, panic = %text, "a request panicked");
             respond::text(500, "This request caused apiserver to panic. Look in the logs for details.\n")
         }
@@ -44,6 +41,8 @@ pub async fn answer(core: Arc<Core>, caller: Caller, request: Request<Incoming>)
 
 async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>) -> Answer {
     let began = Instant::now();
+    let received = jiff::Timestamp::now();
+    let id = audit_id(request.headers());
     let query = Query::parse(request.uri().query().unwrap_or(""));
     if !super::query::is_encoded(request.uri().path()) {
         let mut answer = respond::text(400, "400 Bad Request");
@@ -61,19 +60,16 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
         Ok(_) => core.config.request_timeout,
         Err(status) => return respond::status(&status, &headers),
     };
+    // outlives the work, which the timeout may drop
+    let audited = parking_lot::Mutex::new(Audit::default());
     let work = async {
-        // whatever was acknowledged before counts for all that follows: roles, namespaces, quotas, the object itself
-        if let Err(status) = core.fresh().await {
-            return respond::status(&status, &headers);
-        }
-        let user = match identify(&core, &caller, &mut request).await {
+        let mut warnings = Vec::new();
+        let result = identified(&core, &caller, &mut request, &info, &id, received, &audited, &mut warnings);
+        let user = match result.await {
             Ok(user) => user,
             Err(status) => return respond::status(&status, &headers),
         };
-        let user = match crate::authn::impersonate(&core, user, request.headers()).await {
-            Ok(user) => user,
-            Err(status) => return respond::status(&status, &headers),
-        };
+        let audit = audited.lock().clone();
         let turn = match turn(&core, &info, &user, &query, limit).await {
             Ok(turn) => turn,
             Err(refused) => {
@@ -81,15 +77,21 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
                 return refused;
             }
         };
-        if let Err(status) = crate::authz::permit(&core, &user, &info) {
+        if let Err(status) = crate::authz::permit(&core, &user, &info, &query, &audit).await {
             return turn.over(respond::status(&status, &headers), streams);
         }
-        let mut warnings = Vec::new();
         let mut told = Told::new(&core, &request, &info, &query);
         (told.began, told.waited) = (began, turn.waited());
         let lasting = if streams { told.lasting() } else { None };
-        let result = super::routes::route(&core, user, info, query, request, &mut warnings).await;
-        let mut answer = result.unwrap_or_else(|status| respond::status(&status, &headers));
+        let routed = super::routes::route(&core, user, info, query, request, &audit, &mut warnings);
+        let mut answer = match AssertUnwindSafe(routed).catch_unwind().await {
+            Ok(result) => result.unwrap_or_else(|status| respond::status(&status, &headers)),
+            Err(panic) => {
+                audit.panicked(panic_text(&*panic));
+                *audited.lock() = Audit::default();
+                std::panic::resume_unwind(panic)
+            }
+        };
         respond::warn(&mut answer, &warnings);
         told.code = answer.status().as_u16();
         let answer = turn.over(answer, streams);
@@ -106,6 +108,10 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
             }
         }
     };
+    let mut answer = audited.into_inner().respond(answer, streams).await;
+    if let Ok(id) = id.parse() {
+        answer.headers_mut().insert("audit-id", id);
+    }
     if gzip { super::gzip::maybe(answer) } else { answer }
 }
 
@@ -234,18 +240,67 @@ fn show(answer: &mut Answer, matched: Option<&(HeaderValue, HeaderValue)>) {
     headers.insert("x-kubernetes-pf-prioritylevel-uid", level.clone());
 }
 
-async fn identify(
+/// Authenticates and lets act as somebody else: who the request is from.
+async fn identified(
     core: &Arc<Core>,
     caller: &Caller,
     request: &mut Request<Incoming>,
+    info: &RequestInfo,
+    id: &str,
+    received: jiff::Timestamp,
+    audited: &parking_lot::Mutex<Audit>,
+    warnings: &mut Vec<String>,
 ) -> Result<Arc<User>, Status> {
-    match caller {
+    // whatever was acknowledged before counts for all that follows: roles, namespaces, quotas, the object itself
+    core.fresh().await?;
+    let identified = match caller {
         Caller::Trusted(user) => Ok(user.clone()),
         Caller::Remote(peer) => {
-            let user = crate::authn::authenticate(core, peer, request.headers_mut()).await?;
-            Ok(Arc::new(user))
+            let found = authenticate(core, peer, request.headers_mut(), &info.path, warnings).await;
+            found.map(Arc::new)
         }
+    };
+    let audit = match &core.auditor {
+        None => Audit::default(),
+        auditor => {
+            let address = match caller {
+                Caller::Trusted(_) => [127, 0, 0, 1].into(),
+                Caller::Remote(peer) => peer.address.ip(),
+            };
+            let (uri, headers) = (request.uri(), request.headers());
+            let head = Head { id, info, uri, headers, address, received };
+            match &identified {
+                Ok(user) => Audit::begin(auditor.as_ref(), &head, Some(user)),
+                Err(_) => {
+                    let Caller::Remote(peer) = caller else { return identified };
+                    let why = crate::authn::attempted(request.headers(), peer);
+                    Audit::unauthenticated(auditor.as_ref(), &head, &why);
+                    Audit::default()
+                }
+            }
+        }
+    };
+    *audited.lock() = audit.clone();
+    let user = identified?;
+    crate::authn::impersonate(core, user, request.headers_mut(), info, &audit).await
+}
+
+/// The id that the client gave the request, or a new one.
+fn audit_id(headers: &http::HeaderMap) -> String {
+    const LONGEST: usize = 64;
+    let given = headers.get("audit-id").and_then(|v| v.to_str().ok()).unwrap_or("");
+    match given {
+        "" => crate::registry::fields::new_uid(),
+        id => id.chars().take(LONGEST).collect(),
     }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("?")
 }
 
 /// Watches and streams are not subject to the request timeout.

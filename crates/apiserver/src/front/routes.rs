@@ -20,6 +20,7 @@ pub async fn route(
     info: RequestInfo,
     query: Query,
     request: Request<Incoming>,
+    audit: &crate::audit::Audit,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Status> {
     let request = match crate::aggregation::intercept(core, &user, request).await {
@@ -27,7 +28,7 @@ pub async fn route(
         Err(request) => request,
     };
     if let Some(removed) = crate::removed::wanted(core, &info) {
-        return crate::removed::answer(core, user, removed, &info, request, warnings).await;
+        return crate::removed::answer(core, user, removed, &info, request, audit, warnings).await;
     }
     let (head, body) = request.into_parts();
     if head.uri.path().starts_with("//") {
@@ -89,6 +90,7 @@ pub async fn route(
         uri: head.uri,
         extensions: head.extensions,
         user,
+        audit: audit.clone(),
         warnings: Vec::new(),
         now: jiff::Timestamp::now(),
         info,

@@ -35,6 +35,8 @@ pub struct Home {
     pub features: Vec<String>,
     pub conversion: Option<std::sync::Arc<crate::crd::Conversion>>,
     pub cache: Cache,
+    /// Keys of stored objects that can't be read, and why: they are in no cache.
+    pub damaged: parking_lot::Mutex<std::collections::BTreeMap<String, String>>,
 }
 
 /// Directories under `/registry/` that are not simply the resource's name (the storage factory's special prefixes, and
@@ -82,6 +84,7 @@ impl Home {
             custom: false,
             features: config.features(),
             conversion: None,
+            damaged: parking_lot::Mutex::default(),
             cache: Cache::new(namespaced, config.watch_window, strategy.selectable, strategy.select),
             name,
         }
@@ -90,6 +93,29 @@ impl Home {
     /// The cache's key of an object: `namespace/name`, or `name`.
     pub fn local_key(&self, namespace: &str, name: &str) -> String {
         if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+
+    pub fn unreadable(&self, local: &str, why: String) {
+        self.damaged.lock().insert(local.to_owned(), why);
+    }
+
+    pub fn readable(&self, local: &str) {
+        let mut damaged = self.damaged.lock();
+        if !damaged.is_empty() {
+            damaged.remove(local);
+        }
+    }
+
+    /// Why the object, or for "" any of those under a prefix of keys, can't be read.
+    pub fn why_unreadable(&self, local: &str, prefix: &str) -> Option<String> {
+        let damaged = self.damaged.lock();
+        if damaged.is_empty() {
+            return None;
+        }
+        match local {
+            "" => damaged.iter().find(|(key, _)| key.starts_with(prefix)).map(|(_, why)| why.clone()),
+            local => damaged.get(local).cloned(),
+        }
     }
 
     pub fn store_key(&self, local: &str) -> String {

@@ -36,5 +36,6 @@ pub fn decode_body(
         object.set("kind", want.kind.as_str());
     }
     object.set("apiVersion", want.api_version());
+    call.audit.request_object(&object, want, &call.info.resource);
     Ok(object)
 }

@@ -27,7 +27,11 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
 
 fn cached(call: &Call) -> Result<Arc<Entry>, Status> {
     let home = call.home()?;
-    home.cache.get(&call.key()?).ok_or_else(|| Status::not_found(&call.gr(), call.name()))
+    let key = call.key()?;
+    home.cache.get(&key).ok_or_else(|| match home.why_unreadable(&key, "") {
+        Some(why) => Status::internal(why),
+        None => Status::not_found(&call.gr(), call.name()),
+    })
 }
 
 /// The object of the call's path as of all acknowledged writes, or 404.

@@ -107,6 +107,10 @@ pub struct Page {
 pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     let core = &call.core;
     let cache = &call.home()?.cache;
+    let prefix = if call.namespace.is_empty() { String::new() } else { format!("{}/", call.namespace) };
+    if let Some(why) = call.home()?.why_unreadable("", &prefix) {
+        return Err(Status::internal(why));
+    }
     let mut start = String::new();
     let given = parse_revision(&options.revision)
         .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;

@@ -54,6 +54,7 @@ pub struct Call {
     pub uri: Uri,
     pub extensions: http::Extensions,
     pub user: Arc<User>,
+    pub audit: crate::audit::Audit,
     pub warnings: Vec<String>,
     pub now: Timestamp,
 }
@@ -123,6 +124,7 @@ impl Call {
             uri: Uri::default(),
             extensions: http::Extensions::new(),
             user: self.user.clone(),
+            audit: self.audit.clone(),
             warnings: Vec::new(),
             now: self.now,
         }
@@ -161,6 +163,7 @@ impl Core {
             uri: Uri::default(),
             extensions: http::Extensions::new(),
             user: Arc::new(User::apiserver()),
+            audit: crate::audit::Audit::default(),
             warnings: Vec::new(),
             now: Timestamp::now(),
         }

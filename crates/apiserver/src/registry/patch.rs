@@ -47,6 +47,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let kind = PatchType::of(call)?;
     super::get::check_name(call)?;
     let body = read_body(call, body).await?;
+    call.audit.request_patch(&body);
     let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
     let updated = match kind {
         PatchType::Apply => {

@@ -109,13 +109,41 @@ impl Core {
     /// The object as of all acknowledged writes.
     pub async fn read(&self, home: &Home, key: &str) -> Result<Option<Arc<Entry>>, Status> {
         self.fresh().await?;
-        Ok(home.cache.get(key))
+        let found = home.cache.get(key);
+        if found.is_none()
+            && let Some(why) = home.why_unreadable(key, "")
+        {
+            return Err(Status::internal(why));
+        }
+        Ok(found)
     }
 
-    fn prepare(&self, home: &Home, key: &str, object: &Value) -> Prepared {
+    fn prepare(&self, home: &Home, key: &str, object: &Value) -> Result<Prepared, Status> {
         let prefix = Resource::prefix_of(&home.kind, &home.api_version());
-        Prepared::new(Arc::from(key), object, &home.cache.fields, |tail| {
-            crate::codec::encode_stored(home, object, &prefix, tail)
+        let mut sealed = Ok(());
+        let prepared = Prepared::new(Arc::from(key), object, &home.cache.fields, |tail| {
+            let plain = crate::codec::encode_stored(home, object, &prefix, tail);
+            let Some(encryption) = &self.encryption else { return plain };
+            match encryption.seal(&home.name, &home.store_key(key), &plain) {
+                Ok(None) => plain,
+                Ok(Some(bytes)) => bytes.into(),
+                Err(error) => {
+                    sealed = Err(Status::internal(error));
+                    Bytes::new()
+                }
+            }
+        });
+        sealed.map(|()| prepared)
+    }
+
+    /// Would the object be stored differently today (under another key, or none)? Asked only where writes that change
+    /// nothing must still renew what is stored.
+    pub async fn is_stale(&self, home: &Home, key: &str) -> bool {
+        let Some(encryption) = &self.encryption else { return false };
+        let request = store::RangeRequest::new(store::KeyRange::key(home.store_key(key)));
+        let Ok(found) = self.store.range(request).await else { return false };
+        found.kvs.first().is_some_and(|kv| {
+            encryption.open(&home.name, &home.store_key(key), &kv.value).is_ok_and(|(_, stale)| stale)
         })
     }
 
@@ -127,7 +155,7 @@ impl Core {
         object: &Value,
         expected: i64,
     ) -> Result<Arc<Entry>, Failed> {
-        let prepared = self.prepare(home, key, object);
+        let prepared = self.prepare(home, key, object)?;
         let (value, tail) = (prepared.value.clone(), prepared.tail.clone());
         let (labels, fields) = (prepared.labels.clone(), prepared.fields.clone());
         let lease = match home.ttl {
@@ -168,7 +196,8 @@ impl Core {
     }
 
     fn entry_of(&self, home: &Home, key: &str, kv: &store::KeyValue) -> Option<Arc<Entry>> {
-        let object = crate::codec::decode_stored(home, &kv.value).ok()?;
+        let encryption = self.encryption.as_deref();
+        let object = crate::cache::feed::read_object(encryption, home, key, &kv.value).ok()?;
         let mut entry = Entry::new(Arc::from(key), kv.mod_revision, kv.lease, &object, &home.cache.fields);
         entry.odd = home.odd_version(&object);
         Some(Arc::new(entry))

@@ -184,7 +184,7 @@ async fn round(
     fields::keep_times_of_no_change(&old, &mut new);
     let deletes = crate::subresource::namespaces::deletes_on_update(call, &new, &old)
         .unwrap_or_else(|| should_delete(&new, &old));
-    if !deletes && same(&new, &old) {
+    if !deletes && same(&new, &old) && !call.core.is_stale(home, key).await {
         return Ok(Updated { entry: entry.clone(), created: false, deleted: false });
     }
     let new = crate::crd::to_storage(call, new).await?;

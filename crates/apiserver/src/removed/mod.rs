@@ -40,6 +40,7 @@ pub fn wanted(core: &Core, info: &RequestInfo) -> Option<&'static Removed> {
 struct Passage {
     core: Arc<Core>,
     user: Arc<User>,
+    audit: crate::audit::Audit,
     removed: &'static Removed,
     subresource: String,
     head: Parts,
@@ -52,6 +53,7 @@ pub async fn answer(
     removed: &'static Removed,
     info: &RequestInfo,
     request: Request<Incoming>,
+    audit: &crate::audit::Audit,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Status> {
     warnings.push(removed.warning());
@@ -62,7 +64,7 @@ pub async fn answer(
     head.uri = path.parse().map_err(|e| Status::bad_request(format!("{e}")))?;
     prefer_json(&mut head.headers);
     let subresource = info.subresource.clone();
-    let passage = Passage { core: core.clone(), user, removed, subresource, head };
+    let passage = Passage { core: core.clone(), user, audit: audit.clone(), removed, subresource, head };
     let answer = match passage.head.method {
         Method::POST | Method::PUT => passage.write(body, warnings).await?,
         Method::PATCH => passage.patch(body, warnings).await?,
@@ -78,9 +80,10 @@ fn again<'a>(
     info: RequestInfo,
     query: Query,
     request: Request<Incoming>,
+    audit: &'a crate::audit::Audit,
     warnings: &'a mut Vec<String>,
 ) -> BoxFuture<'a, Result<Answer, Status>> {
-    Box::pin(route(core, user, info, query, request, warnings))
+    Box::pin(route(core, user, info, query, request, audit, warnings))
 }
 
 /// Leaves of the accepted types what this façade can make.
@@ -113,7 +116,7 @@ impl Passage {
     async fn route(&self, request: Request<Incoming>, warnings: &mut Vec<String>) -> Result<Answer, Status> {
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let info = RequestInfo::new(request.method(), request.uri().path(), &query);
-        again(&self.core, self.user.clone(), info, query, request, warnings).await
+        again(&self.core, self.user.clone(), info, query, request, &self.audit, warnings).await
     }
 
     fn to_now(&self, object: &mut Value) {

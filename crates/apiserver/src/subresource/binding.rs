@@ -39,9 +39,11 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let mut attributes = Attributes::new(call, Operation::Create, options.dry_run);
     attributes.name = name.clone();
     attributes.subresource = "binding".to_owned();
-    attributes.object = Some(binding.clone());
+    attributes.object = Some(binding);
     admission::mutate(call, &mut attributes).await?;
     admission::validate(call, &attributes).await?;
+    let binding = attributes.object.take().unwrap_or_default();
+    let target = binding.at("target");
     let pods = call.core.kinds.now().find("", "v1", "pods");
     let Some(pods) = pods else { return Err(crate::front::respond::generic(404)) };
     let mut pod = call.for_resource(pods, "patch", &call.namespace.clone(), &name);
@@ -98,6 +100,9 @@ fn assign(
     new.child("spec").set("nodeName", node);
     for (key, value) in meta::annotations(binding).into_iter().flatten() {
         new.child("metadata").child("annotations").set(key, value.clone());
+    }
+    for (key, value) in meta::labels(binding).into_iter().flatten() {
+        new.child("metadata").child("labels").set(key, value.clone());
     }
     let transition = fields::timestamp(now);
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,

@@ -18,18 +18,19 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     if !review.at("metadata").is_object() {
         review.set("metadata", json!({}));
     }
+    let given = review.at("metadata").clone();
     fields::on_write(call, None, &mut review, &options.manager);
     match call.resource.name.as_str() {
         "selfsubjectreviews" => review.set("status", json!({"userInfo": call.user.info()})),
-        "tokenreviews" => review_token(call, &mut review).await?,
-        "selfsubjectrulesreviews" => rules(call, &mut review)?,
+        "tokenreviews" => review_token(call, &mut review, &given).await?,
+        "selfsubjectrulesreviews" => review = rules(call, &review)?,
         "selfsubjectaccessreviews" => {
             let user = (*call.user).clone();
-            access(call, &mut review, user)?;
+            access(call, &mut review, &given, user).await?;
         }
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
             let user = subject(review.at("spec"));
-            access(call, &mut review, user)?;
+            access(call, &mut review, &given, user).await?;
         }
         _ => return Err(generic(404)),
     }
@@ -40,28 +41,42 @@ fn invalid(call: &Call, errors: &[Error]) -> Status {
     Status::invalid(&call.resource.group_kind(), "", errors)
 }
 
-async fn review_token(call: &Call, review: &mut Value) -> Result<(), Status> {
+async fn review_token(call: &Call, review: &mut Value, given: &Value) -> Result<(), Status> {
     let spec = review.at("spec");
     let token = spec.text("token").to_owned();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
+    if !is_empty(given, "") {
+        return Err(Status::bad_request("metadata must be empty for TokenReview in authentication"));
+    }
     let asked: Vec<String> =
         spec.list("audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let audiences = if asked.is_empty() { call.core.config.api_audiences().to_vec() } else { asked };
-    let status = match crate::authn::token::review(&call.core, &token, &audiences).await {
-        Some((user, common)) => {
-            json!({"authenticated": true, "user": user.authenticated().info(), "audiences": common})
+    let status = match crate::authn::review(&call.core, &token, &audiences).await {
+        Ok(proof) => {
+            json!({"authenticated": true, "user": proof.user.info(), "audiences": proof.audiences})
         }
-        None => match crate::authn::token::authenticate(&call.core, &token, &audiences).await {
-            Some(user) => json!({"authenticated": true, "user": user.authenticated().info()}),
-            None => {
-                json!({"user": {}, "error": "[invalid bearer token, service account token is not valid yet]"})
-            }
-        },
+        Err(error) => json!({"user": {}, "error": error}),
     };
     review.set("status", status);
     Ok(())
+}
+
+/// Metadata with nothing in it, but for one field that may be.
+fn is_empty(metadata: &Value, but: &str) -> bool {
+    let empty = |v: &Value| match v {
+        Value::Null => true,
+        Value::String(s) => s.is_empty(),
+        Value::Array(a) => a.is_empty(),
+        Value::Object(o) => o.is_empty(),
+        _ => false,
+    };
+    metadata
+        .as_object()
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| key == but || key == "managedFields" || empty(value))
 }
 
 fn subject(spec: &Value) -> User {
@@ -79,8 +94,51 @@ fn subject(spec: &Value) -> User {
     user
 }
 
-fn access(call: &Call, review: &mut Value, user: User) -> Result<(), Status> {
+async fn access(call: &Call, review: &mut Value, given: &Value, user: User) -> Result<(), Status> {
     let spec = review.at("spec");
+    let (resource, path) = (spec.at("resourceAttributes"), spec.at("nonResourceAttributes"));
+    let errors = access_errors(&call.resource.name, &call.namespace, given, spec, &user);
+    if !errors.is_empty() {
+        return Err(invalid(call, &errors));
+    }
+    let selectors = selectors(resource);
+    let attributes = if resource.is_object() {
+        let version = match resource.text("version") {
+            "" => "*",
+            version => version,
+        };
+        Attributes {
+            is_resource: true,
+            verb: resource.text("verb"),
+            group: resource.text("group"),
+            version,
+            resource: resource.text("resource"),
+            subresource: resource.text("subresource"),
+            namespace: resource.text("namespace"),
+            name: resource.text("name"),
+            path: "",
+            selectors: Some(&selectors),
+        }
+    } else {
+        Attributes { verb: path.text("verb"), path: path.text("path"), ..Attributes::default() }
+    };
+    let decision = authz::decide(&call.core, &user, &attributes).await;
+    let mut status = json!({"allowed": decision.allowed()});
+    if decision.verdict == authz::Verdict::Deny {
+        status["denied"] = true.into();
+    }
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
+    }
+    let error = evaluation_error(decision.error, &selectors);
+    if !error.is_empty() {
+        status["evaluationError"] = error.into();
+    }
+    review.set("status", status);
+    Ok(())
+}
+
+fn access_errors(kind: &str, namespace: &str, given: &Value, spec: &Value, user: &User) -> Vec<Error> {
     let (resource, path) = (spec.at("resourceAttributes"), spec.at("nonResourceAttributes"));
     let mut errors = Vec::new();
     let at = Path::new("spec");
@@ -98,75 +156,171 @@ fn access(call: &Call, review: &mut Value, user: User) -> Result<(), Status> {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ));
     }
-    let by_subject = call.resource.name != "selfsubjectaccessreviews";
+    let by_subject = kind != "selfsubjectaccessreviews";
     if by_subject && user.name.is_empty() && user.groups.is_empty() {
         errors.push(Error::invalid(&at.child("user"), "", "at least one of user or group must be specified"));
     }
-    if call.resource.name == "localsubjectaccessreviews" {
-        if resource.text("namespace") != call.namespace {
+    let about = Path::new("spec.resourceAttributes");
+    selector_errors(resource.at("fieldSelector"), &about.child("fieldSelector"), true, &mut errors);
+    selector_errors(resource.at("labelSelector"), &about.child("labelSelector"), false, &mut errors);
+    let local = kind == "localsubjectaccessreviews";
+    if !is_empty(given, if local { "namespace" } else { "" }) {
+        let why = if local { "must be empty except for namespace" } else { "must be empty" };
+        errors.push(Error::invalid(&Path::new("metadata"), given.clone(), why));
+    }
+    if local {
+        if resource.is_object() && resource.text("namespace") != namespace {
             errors.push(Error::invalid(
-                &at.child("resourceAttributes").child("namespace"),
+                &Path::new("spec.resourceAttributes.namespace"),
                 resource.text("namespace"),
-                format!("must match metadata.namespace: {}", call.namespace),
+                "must match metadata.namespace",
+            ));
+        }
+        if path.is_object() {
+            errors.push(Error::invalid(
+                &Path::new("spec.nonResourceAttributes"),
+                path.clone(),
+                "disallowed on this kind of request",
             ));
         }
     }
-    if !errors.is_empty() {
-        return Err(invalid(call, &errors));
-    }
-    let attributes = if resource.is_object() {
-        Attributes {
-            is_resource: true,
-            verb: resource.text("verb"),
-            group: resource.text("group"),
-            version: resource.text("version"),
-            resource: resource.text("resource"),
-            subresource: resource.text("subresource"),
-            namespace: resource.text("namespace"),
-            name: resource.text("name"),
-            path: "",
-        }
-    } else {
-        Attributes { verb: path.text("verb"), path: path.text("path"), ..Attributes::default() }
-    };
-    let status = match authz::decide(&call.core, &user, &attributes) {
-        Ok(reason) if reason.is_empty() => json!({"allowed": true}),
-        Ok(reason) => json!({"allowed": true, "reason": reason}),
-        Err(reason) if reason.is_empty() => json!({"allowed": false}),
-        Err(reason) => json!({"allowed": false, "reason": reason}),
-    };
-    review.set("status", status);
-    Ok(())
+    errors
 }
 
-fn rules(call: &Call, review: &mut Value) -> Result<(), Status> {
-    let namespace = review.at("spec").text("namespace").to_owned();
+fn selector_errors(selector: &Value, at: &Path, fields: bool, errors: &mut Vec<Error>) {
+    if !selector.is_object() {
+        return;
+    }
+    let (raw, requirements) = (selector.text("rawSelector"), selector.list("requirements"));
+    if !raw.is_empty() && !requirements.is_empty() {
+        let why = "may not specified at the same time as requirements";
+        errors.push(Error::invalid(&at.child("rawSelector"), raw, why));
+    }
+    if raw.is_empty() && requirements.is_empty() {
+        let why = format!("when {at} is specified, requirements or rawSelector is required");
+        errors.push(Error::required(&at.child("requirements"), &why));
+    }
+    for (n, requirement) in requirements.iter().enumerate() {
+        let at = at.child("requirements").index(n);
+        let values = requirement.list("values");
+        match requirement.text("operator") {
+            "In" | "NotIn" if values.is_empty() => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(Error::required(&at.child("values"), why));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(Error::forbidden(&at.child("values"), why));
+            }
+            _ => {}
+        }
+        let key = requirement.text("key");
+        if fields && key.is_empty() {
+            errors.push(Error::required(&at.child("key"), "must be specified"));
+        }
+        if !fields {
+            for why in machinery::names::qualified_name(key) {
+                errors.push(Error::invalid(&at.child("key"), key, why));
+            }
+        }
+    }
+}
+
+/// What can be read of the selectors; they only narrow, so the rest may be left out.
+fn selectors(resource: &Value) -> authz::Selectors {
+    use machinery::select::{FieldSelector, FieldTerm, LabelSelector, Operator, Requirement};
+    let mut out = authz::Selectors::default();
+    let fields = resource.at("fieldSelector");
+    if !fields.text("rawSelector").is_empty() {
+        match FieldSelector::parse(fields.text("rawSelector")) {
+            Ok(selector) => out.fields = selector.terms,
+            Err(_) => out.field_error = true,
+        }
+    }
+    for requirement in fields.list("requirements") {
+        let values = requirement.list("values");
+        match (requirement.text("operator"), values) {
+            (operator @ ("In" | "NotIn"), [value]) => out.fields.push(FieldTerm {
+                field: requirement.text("key").to_owned(),
+                equal: operator == "In",
+                value: value.as_str().unwrap_or_default().to_owned(),
+            }),
+            _ => out.field_error = true,
+        }
+    }
+    let labels = resource.at("labelSelector");
+    if !labels.text("rawSelector").is_empty() {
+        match LabelSelector::parse(labels.text("rawSelector")) {
+            Ok(selector) => out.labels = selector.requirements().to_vec(),
+            Err(_) => out.label_error = true,
+        }
+    }
+    for requirement in labels.list("requirements") {
+        let operator = match requirement.text("operator") {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            _ => {
+                out.label_error = true;
+                continue;
+            }
+        };
+        let values = requirement.list("values").iter().filter_map(Value::as_str).map(str::to_owned);
+        match Requirement::new(requirement.text("key"), operator, values.collect()) {
+            Ok(requirement) => out.labels.push(requirement),
+            Err(_) => out.label_error = true,
+        }
+    }
+    out
+}
+
+fn evaluation_error(decision: String, selectors: &authz::Selectors) -> String {
+    let mut all = Vec::new();
+    if !decision.is_empty() {
+        all.push(decision);
+    }
+    for (wrong, some, name) in [
+        (selectors.field_error, !selectors.fields.is_empty(), "fieldSelector"),
+        (selectors.label_error, !selectors.labels.is_empty(), "labelSelector"),
+    ] {
+        if wrong {
+            let how = if some { "partially ignored" } else { "ignored" };
+            all.push(format!("spec.resourceAttributes.{name} {how} due to parse error"));
+        }
+    }
+    all.join("; ")
+}
+
+/// Upstream answers with a new object: neither the spec nor who wrote it is in it.
+fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
+    let namespace = review.at("spec").text("namespace");
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
+    let listing = authz::rules_for(&call.core, &call.user, namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
-    let mut add = |rule: &authz::Rule| {
-        if rule.urls.is_empty() {
+    for rule in &listing.rules {
+        if !rule.resources.is_empty() {
             let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
             if !rule.names.is_empty() {
                 out["resourceNames"] = json!(rule.names);
             }
             resources.push(out);
-        } else {
+        }
+        if !rule.urls.is_empty() {
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
         }
-    };
-    if call.user.is_in("system:masters") {
-        let all = || vec!["*".to_owned()];
-        add(&authz::Rule { verbs: all(), groups: all(), resources: all(), ..Default::default() });
-        add(&authz::Rule { verbs: all(), urls: all(), ..Default::default() });
     }
-    let index = authz::index(&call.core);
-    for grant in index.grants(&call.user, &namespace) {
-        grant.rules.iter().for_each(&mut add);
+    let mut status =
+        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": listing.incomplete});
+    if !listing.error.is_empty() {
+        status["evaluationError"] = listing.error.into();
     }
-    review.set("status", json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}));
-    Ok(())
+    Ok(
+        json!({"kind": review.text("kind"), "apiVersion": review.text("apiVersion"), "metadata": {}, "spec": {},
+        "status": status}),
+    )
 }
 
 /// Deprecated, but still asked for: the parts of the control plane that this server can speak for.

@@ -22,23 +22,54 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     if !name.is_empty() && name != call.name() {
         let at = Path::new("metadata").child("name");
         let error = Error::invalid(&at, name, "must match the service account name if specified");
-        let about = GroupKind { group: "authentication.k8s.io".to_owned(), kind: "TokenRequest".to_owned() };
-        return Err(Status::invalid(&about, call.name(), &[error]));
+        return Err(Status::invalid(&about(), call.name(), &[error]));
     }
+    let namespace = meta::namespace(&request);
+    if !namespace.is_empty() && namespace != call.namespace {
+        let at = Path::new("metadata").child("namespace");
+        let error = Error::invalid(&at, namespace, "must match the service account namespace if specified");
+        return Err(Status::invalid(&about(), call.name(), &[error]));
+    }
+    let uid = meta::uid(&request);
+    if !uid.is_empty() && uid != meta::uid(&account) {
+        let why = format!(
+            "the UID in the token request ({uid}) does not match the UID of the service account ({})",
+            meta::uid(&account)
+        );
+        let about = GroupResource::new("authentication.k8s.io", "TokenRequest");
+        return Err(Status::conflict(&about, call.name(), &why));
+    }
+    request.child("spec").set_default("expirationSeconds", 3600);
+    crate::codec::managed_review(call, &want, &mut request, &options.manager);
+    let mut attributes =
+        crate::admission::Attributes::new(call, crate::admission::Operation::Create, options.dry_run);
+    attributes.object = Some(request);
+    crate::admission::mutate(call, &mut attributes).await?;
+    let mut request = attributes.object.take().unwrap_or_default();
     let spec = request.child("spec");
     if spec.list("audiences").is_empty() {
         spec.set("audiences", json!(call.core.config.api_audiences()));
     }
-    spec.set_default("expirationSeconds", 3600);
-    let seconds = spec.int("expirationSeconds").unwrap_or(3600);
-    check(call, seconds)?;
+    let mut seconds = spec.int("expirationSeconds").unwrap_or(3600);
+    check(seconds)?;
     let reference = spec.at("boundObjectRef").clone();
     let audiences = spec.list("audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    crate::codec::managed_review(call, &want, &mut request, &options.manager);
+    attributes.object = Some(request);
+    crate::admission::validate(call, &attributes).await?;
+    let mut request = attributes.object.take().unwrap_or_default();
     let (bound, node) = bound(call, &reference)?;
+    if let Some(most) = call.core.config.access.max_token_expiration.map(|d| d.as_secs() as i64)
+        && most > 0
+        && seconds > most
+    {
+        call.warnings.push(format!("requested expiration of {seconds} seconds shortened to {most} seconds"));
+        seconds = most;
+        request.child("spec").set("expirationSeconds", seconds);
+    }
     let wish = Wish { namespace: &call.namespace, account: &account, bound, node, audiences, seconds };
-    let (token, until) =
-        if options.dry_run { (String::new(), call.now) } else { issue(&call.core, &wish, call.now)? };
+    let issued = issue(&call.core, &wish, call.now)?;
+    call.audit.annotate("authentication.kubernetes.io/issued-credential-id", &issued.credential_id);
+    let (token, until) = (issued.token, issued.until);
     let metadata = request.child("metadata");
     metadata.set("name", call.info.name.as_str());
     metadata.set("namespace", call.namespace.as_str());
@@ -48,7 +79,11 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     object_answer(call, 201, request)
 }
 
-fn check(call: &Call, seconds: i64) -> Result<(), Status> {
+fn about() -> GroupKind {
+    GroupKind { group: "authentication.k8s.io".to_owned(), kind: "TokenRequest".to_owned() }
+}
+
+fn check(seconds: i64) -> Result<(), Status> {
     let at = Path::new("spec").child("expirationSeconds");
     let error = if seconds < SHORTEST {
         Error::invalid(&at, seconds, "may not specify a duration less than 10 minutes")
@@ -57,9 +92,7 @@ fn check(call: &Call, seconds: i64) -> Result<(), Status> {
     } else {
         return Ok(());
     };
-    let about = GroupKind { group: "authentication.k8s.io".to_owned(), kind: "TokenRequest".to_owned() };
-    let _ = call;
-    Err(Status::invalid(&about, "", &[error]))
+    Err(Status::invalid(&about(), "", &[error]))
 }
 
 /// The object that the token is to be bound to, and for a pod its node.

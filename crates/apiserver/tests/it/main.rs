@@ -9,3 +9,4 @@ mod reads;
 mod removed;
 mod shared;
 mod support;
+mod webhooks;

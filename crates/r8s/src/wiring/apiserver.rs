@@ -89,7 +89,7 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
         }
     };
     let authority = credentials.authority.certificate_pem().to_owned();
-    Ok(Config {
+    let mut out = Config {
         advertise_address: config.node_ip,
         secure_port: config.secure_port,
         service_cidrs: vec![config.service_cidr.to_string()],
@@ -115,7 +115,9 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
         max_requests_inflight: config.max_requests_inflight,
         max_mutating_requests_inflight: config.max_mutating_requests_inflight,
         ..Config::default()
-    })
+    };
+    config.apiserver.apply(&mut out)?;
+    Ok(out)
 }
 
 pub async fn start(settings: &Server, credentials: &Credentials, store: Arc<dyn Store>) -> Result<ApiServer> {

@@ -38,19 +38,41 @@ fn label<'a>(namespace: &'a Value, name: &str) -> &'a str {
         .unwrap_or("")
 }
 
-/// The level of a mode, and how messages name it; a level that can't be read is the strictest.
-fn policy(namespace: &Value, mode: &str) -> Option<(Level, String)> {
-    let text = label(namespace, mode);
-    let level = match text {
+/// The level of a mode, and how messages name it: by the namespace's labels, else by the plugin's `defaults`; a level
+/// that can't be read is the strictest.
+fn policy(namespace: &Value, settings: &Value, mode: &str) -> Option<(Level, String)> {
+    let of = |name: &str| match label(namespace, name) {
+        "" => settings.at("defaults").text(name).to_owned(),
+        text => text.to_owned(),
+    };
+    let text = of(mode);
+    let level = match text.as_str() {
         "" | "privileged" => return None,
         "baseline" => Level::Baseline,
         _ => Level::Restricted,
     };
-    let version = match label(namespace, &format!("{mode}-version")) {
-        "" => "latest",
-        version => version,
-    };
+    let version = of(&format!("{mode}-version"));
+    let version = if version.is_empty() { "latest" } else { &version };
     Some((level, format!("{text}:{version}")))
+}
+
+/// Is somebody or something excepted by the plugin's `exemptions`, and as what?
+fn exemption(call: &Call, a: &Attributes, settings: &Value, subject: &Value) -> Option<&'static str> {
+    let exemptions = settings.at("exemptions");
+    let has = |list: &str, item: &str| exemptions.list(list).iter().any(|v| v.as_str() == Some(item));
+    let class = match subject.at("spec").text("runtimeClassName") {
+        "" => subject.at("template").at("spec").text("runtimeClassName"),
+        class => class,
+    };
+    if has("namespaces", &a.namespace) {
+        Some("namespace")
+    } else if has("usernames", &call.user.name) {
+        Some("user")
+    } else if !class.is_empty() && has("runtimeClasses", class) {
+        Some("runtimeClass")
+    } else {
+        None
+    }
 }
 
 fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
@@ -68,7 +90,25 @@ fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
     }
     let Some(namespace) = cached(call, "", "namespaces", &a.namespace) else { return Ok(()) };
     let subject = template.unwrap_or(&[]).iter().fold(a.object(), |at, name| at.at(name));
-    if pod && let Some((level, name)) = policy(&namespace, "enforce") {
+    let core = call.core.clone();
+    let settings = core.admission.settings("PodSecurity");
+    if let Some(why) = exemption(call, a, settings, subject) {
+        call.audit.annotate("pod-security.kubernetes.io/exempt", why);
+        return Ok(());
+    }
+    let enforced = policy(&namespace, settings, "enforce");
+    if pod {
+        let name = enforced.as_ref().map_or("privileged:latest", |(_, name)| name);
+        call.audit.annotate("pod-security.kubernetes.io/enforce-policy", name);
+    }
+    if let Some((level, name)) = policy(&namespace, settings, "audit") {
+        let found = violations(level, subject);
+        if !found.is_empty() {
+            let text = format!("would violate PodSecurity {}: {}", go_quote(&name), found.join(", "));
+            call.audit.annotate("pod-security.kubernetes.io/audit-violations", &text);
+        }
+    }
+    if pod && let Some((level, name)) = enforced {
         let found = violations(level, subject);
         if !found.is_empty() {
             return Err(forbidden(
@@ -77,7 +117,7 @@ fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
             ));
         }
     }
-    if let Some((level, name)) = policy(&namespace, "warn") {
+    if let Some((level, name)) = policy(&namespace, settings, "warn") {
         let found = violations(level, subject);
         if !found.is_empty() {
             call.warnings.push(format!(

@@ -172,6 +172,12 @@ fn tls(config: &Config, kubelet: bool) -> Result<rustls::ClientConfig, String> {
 #[derive(Debug)]
 pub struct Anybody(pub Arc<rustls::crypto::CryptoProvider>);
 
+impl Default for Anybody {
+    fn default() -> Self {
+        Self(Arc::new(rustls::crypto::ring::default_provider()))
+    }
+}
+
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
         &self,

@@ -5,6 +5,6 @@ pub mod client;
 mod node;
 mod proxy;
 
-pub use client::{Post, post_json};
+pub use client::{Anybody, Post, post_json};
 pub use node::{answer as answer_pod, log};
 pub use proxy::answer as answer_proxy;

@@ -1,0 +1,104 @@
+//! The event as it is written. <https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/>
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use machinery::{Get, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::policy::Level;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Stage {
+    RequestReceived,
+    ResponseStarted,
+    ResponseComplete,
+    Panic,
+}
+
+impl Stage {
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "RequestReceived" => Stage::RequestReceived,
+            "ResponseStarted" => Stage::ResponseStarted,
+            "ResponseComplete" => Stage::ResponseComplete,
+            "Panic" => Stage::Panic,
+            _ => return None,
+        })
+    }
+}
+
+/// In upstream's order of fields.
+#[derive(Serialize)]
+pub struct Event {
+    pub kind: &'static str,
+    #[serde(rename = "apiVersion")]
+    pub api_version: &'static str,
+    pub level: Level,
+    #[serde(rename = "auditID")]
+    pub audit_id: String,
+    pub stage: Stage,
+    #[serde(rename = "requestURI")]
+    pub request_uri: String,
+    pub verb: String,
+    pub user: Value,
+    #[serde(rename = "impersonatedUser", skip_serializing_if = "Option::is_none")]
+    pub impersonated_user: Option<Value>,
+    #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
+    pub source_ips: Vec<String>,
+    #[serde(rename = "userAgent", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    #[serde(rename = "objectRef", skip_serializing_if = "Option::is_none")]
+    pub object_ref: Option<ObjectReference>,
+    #[serde(rename = "responseStatus", skip_serializing_if = "Option::is_none")]
+    pub response_status: Option<Value>,
+    #[serde(rename = "requestObject", skip_serializing_if = "Option::is_none")]
+    pub request_object: Option<Box<RawValue>>,
+    #[serde(rename = "responseObject", skip_serializing_if = "Option::is_none")]
+    pub response_object: Option<Box<RawValue>>,
+    #[serde(rename = "requestReceivedTimestamp", serialize_with = "micro_time")]
+    pub request_received: Timestamp,
+    #[serde(rename = "stageTimestamp", serialize_with = "micro_time")]
+    pub stage_time: Timestamp,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Default, Serialize)]
+pub struct ObjectReference {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    #[serde(rename = "apiGroup", skip_serializing_if = "String::is_empty")]
+    pub api_group: String,
+    #[serde(rename = "apiVersion", skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+    #[serde(rename = "resourceVersion", skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subresource: String,
+}
+
+fn micro_time<S: Serializer>(time: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ"))
+}
+
+/// `responseStatus`: the code, and what a Status in the answer says.
+pub fn status(code: u16, answered: Option<&Value>) -> Value {
+    let mut out = json!({"metadata": {}});
+    if let Some(answered) = answered {
+        for key in ["status", "message", "reason", "details"] {
+            if answered.has(key) {
+                out[key] = answered.at(key).clone();
+            }
+        }
+    }
+    out["code"] = code.into();
+    out
+}
