@@ -144,6 +144,7 @@ async fn whole_path(dir: &Path) {
         domain: "cluster.local".into(),
         listen: network.gateways(),
         port: 53,
+        clients: vec![("10.244.0.0".parse().unwrap(), 16)],
         cluster_ips: vec!["10.96.0.10".parse().unwrap()],
         upstreams: dns::Upstreams::Servers(vec![]),
         stub_domains: vec![],
