@@ -1,5 +1,7 @@
 //! The API's errors: one [`Status`] type, made here and nowhere else (`k8s.io/apimachinery/pkg/api/errors`).
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::field;
@@ -11,7 +13,7 @@ use crate::value::Get;
 pub struct Status {
     pub code: u16,
     /// Upstream's `StatusReason`; "" for unknown.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Details>,
     /// With 410 for a list: where it may go on at the latest version (`metadata.continue`).
@@ -37,8 +39,14 @@ pub struct Cause {
 }
 
 impl Status {
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, list_continue: String::new() }
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            details: None,
+            list_continue: String::new(),
+        }
     }
 
     fn about(mut self, resource: &GroupResource, name: &str) -> Self {
@@ -146,32 +154,10 @@ impl Status {
         status
     }
 
-    /// From a Status that somebody else (a webhook) gave; a reason that the API does not know is dropped.
+    /// From a Status that somebody else (a webhook) gave.
     pub fn from_value(value: &Value) -> Self {
-        const REASONS: [&str; 19] = [
-            "AlreadyExists",
-            "BadRequest",
-            "Conflict",
-            "Expired",
-            "Forbidden",
-            "Gone",
-            "InternalError",
-            "Invalid",
-            "MethodNotAllowed",
-            "NotAcceptable",
-            "NotFound",
-            "RequestEntityTooLarge",
-            "ServerTimeout",
-            "ServiceUnavailable",
-            "StoreReadError",
-            "Timeout",
-            "TooManyRequests",
-            "Unauthorized",
-            "UnsupportedMediaType",
-        ];
         let code = value.int("code").and_then(|c| u16::try_from(c).ok()).unwrap_or(500);
-        let reason = REASONS.into_iter().find(|r| *r == value.text("reason")).unwrap_or("");
-        let mut out = Self::new(code, reason, value.text("message"));
+        let mut out = Self::new(code, value.text("reason").to_owned(), value.text("message"));
         let details = value.at("details");
         out.details = details.is_object().then(|| Details {
             name: details.text("name").to_owned(),
@@ -205,7 +191,7 @@ impl Status {
             out["metadata"]["continue"] = self.list_continue.as_str().into();
         }
         if !self.reason.is_empty() {
-            out["reason"] = self.reason.into();
+            out["reason"] = self.reason.as_ref().into();
         }
         if let Some(details) = &self.details {
             out["details"] = details.to_value();

@@ -64,7 +64,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         },
     )
     .await
-    .map_err(|status| match status.reason {
+    .map_err(|status| match &*status.reason {
         "NotFound" | "Conflict" => status,
         _ => status,
     })?;

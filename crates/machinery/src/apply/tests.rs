@@ -143,7 +143,7 @@ fn applies_merge_conflict_and_give_up() {
     let status = world
         .apply(&live, json!({"metadata": {"name": "a"}, "data": {"x": "2", "y": "3"}}), "two", false)
         .unwrap_err();
-    assert_eq!((status.code, status.reason), (409, "Conflict"));
+    assert_eq!((status.code, &*status.reason), (409, "Conflict"));
     assert_eq!(status.message, "Apply failed with 1 conflict: conflict with \"one\" using v1: .data.x");
     let cause = &status.details.as_ref().unwrap().causes[0];
     assert_eq!(

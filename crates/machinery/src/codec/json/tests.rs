@@ -43,7 +43,7 @@ fn syntax_errors_have_gos_words() {
     check(b"01", "invalid character '1' after top-level value");
     check(b"'", r"invalid character '\'' looking for beginning of value");
     check(b"\x81", "invalid character '\\u0081' looking for beginning of value");
-    check("[".repeat(10_001).as_bytes(), "exceeded max depth");
+    check("[".repeat(10_001).as_bytes(), "invalid character '[' exceeded max depth");
 }
 
 #[test]
