@@ -14,32 +14,59 @@ use crate::cri::Recorder;
 pub const PODS: &str = "/api/v1/namespaces/ns/pods";
 const BOUND: Duration = Duration::from_secs(20);
 
+/// The agent's directory. What it has mounted there (volumes of memory) goes with it.
+pub struct Root(tempfile::TempDir);
+
+impl Root {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl std::ops::Deref for Root {
+    type Target = tempfile::TempDir;
+
+    fn deref(&self) -> &tempfile::TempDir {
+        &self.0
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for mount in below.filter(|mount| std::path::Path::new(mount).starts_with(self.0.path())) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(mount).status();
+        }
+    }
+}
+
 pub struct Node {
     pub api: Api,
     pub cri: Recorder,
-    pub root: tempfile::TempDir,
+    pub root: Root,
     stop: CancellationToken,
     task: JoinHandle<Result<(), kubelet::Error>>,
 }
 
 impl Node {
     pub async fn start() -> Node {
-        Node::start_with(Api::new(), Recorder::new(), tempfile::tempdir().unwrap()).await
+        Node::start_with(Api::new(), Recorder::new(), Root::new()).await
     }
 
     pub async fn start_serving(server: kubelet::Server) -> Node {
-        Node::start_as(Api::new(), Recorder::new(), tempfile::tempdir().unwrap(), |c| c.server = Some(server))
+        Node::start_as(Api::new(), Recorder::new(), Root::new(), |c| c.server = Some(server))
             .await
     }
 
-    pub async fn start_with(api: Api, cri: Recorder, root: tempfile::TempDir) -> Node {
+    pub async fn start_with(api: Api, cri: Recorder, root: Root) -> Node {
         Node::start_as(api, cri, root, |_| {}).await
     }
 
     pub async fn start_as(
         api: Api,
         cri: Recorder,
-        root: tempfile::TempDir,
+        root: Root,
         settings: impl FnOnce(&mut kubelet::Config),
     ) -> Node {
         let mut config = kubelet::Config::new("node", root.path().join("kubelet"));
@@ -60,7 +87,7 @@ impl Node {
     }
 
     /// Stops the agent; what it ran goes on.
-    pub async fn stop(self) -> (Api, Recorder, tempfile::TempDir) {
+    pub async fn stop(self) -> (Api, Recorder, Root) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
         (self.api, self.cri, self.root)
