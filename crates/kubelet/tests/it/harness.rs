@@ -55,8 +55,7 @@ impl Node {
     }
 
     pub async fn start_serving(server: kubelet::Server) -> Node {
-        Node::start_as(Api::new(), Recorder::new(), Root::new(), |c| c.server = Some(server))
-            .await
+        Node::start_as(Api::new(), Recorder::new(), Root::new(), |c| c.server = Some(server)).await
     }
 
     pub async fn start_with(api: Api, cri: Recorder, root: Root) -> Node {
