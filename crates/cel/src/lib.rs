@@ -47,7 +47,7 @@ mod value;
 pub use authz::{Authz, Check, Decision};
 pub use decl::{DeclType, MAX_REQUEST_BYTES};
 pub use env::{Activation, CostRange, Env, EnvBuilder, EvalError, Outcome, Program, Variables, Version};
-pub use escape::{escape, unescape};
+pub use escape::{RESERVED, escape, unescape};
 pub use issues::{Issue, Issues};
 pub use schema::Schema;
 pub use types::Type;

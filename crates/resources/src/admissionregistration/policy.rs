@@ -212,32 +212,9 @@ fn variable(variable: &Value, expressions: &mut Expressions, at: &Path, errors: 
 }
 
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !RESERVED.contains(&name)
+        && !cel::RESERVED.contains(&name)
 }
 
 fn param_kind(kind: &Value, at: &Path, errors: &mut ErrorList) {
