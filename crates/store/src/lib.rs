@@ -17,7 +17,10 @@ mod port;
 #[cfg(any(test, feature = "battery"))]
 pub mod robustness;
 pub mod snapshot;
-#[cfg(any(feature = "etcd", feature = "face"))]
+#[cfg(all(any(feature = "etcd", feature = "face"), not(feature = "battery")))]
 mod wire;
+// Tests ask in the messages themselves.
+#[cfg(all(any(feature = "etcd", feature = "face"), feature = "battery"))]
+pub mod wire;
 
 pub use port::*;

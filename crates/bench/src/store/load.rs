@@ -9,6 +9,7 @@ use ::store::{KeyRange, Op, RangeRequest, Store, Txn, WatchMessage, WatchRequest
 use anyhow::Result;
 use bytes::Bytes;
 
+use super::client;
 use super::target::{Kind, Target};
 
 /// What the disk itself takes: the median of 200.
@@ -46,31 +47,34 @@ fn value(len: usize, i: usize) -> Bytes {
     (0..len).map(|at| (at * 31 + i * 17) as u8).collect::<Vec<_>>().into()
 }
 
-/// Connections shared by clients, eight of these on each as far as there are.
+/// Clients share connections, eight of them one, as far as there are so many.
+fn shared_by(clients: usize) -> usize {
+    clients.div_ceil(8).min(16)
+}
+
 async fn connections(target: &Target, clients: usize) -> Result<Vec<Arc<dyn Store>>> {
     let mut all = Vec::new();
-    for _ in 0..clients.div_ceil(8).min(16) {
+    for _ in 0..shared_by(clients) {
         all.push(target.connect().await?);
     }
     Ok(all)
 }
 
-/// Writers that each wait for their write before the next.
-pub async fn write(target: &Target, writers: usize, len: usize, time: Duration) -> Result<Writes> {
-    let stores = connections(target, writers).await?;
-    let start = Instant::now();
+/// Puts what `next` has for each writer and how often it has put; a writer waits for its answer before the next put.
+async fn put_all(target: &Target, writers: usize, next: impl client::Next) -> Result<Vec<Duration>> {
+    if let Some(address) = target.address() {
+        return client::put(address.to_owned(), writers, shared_by(writers), next).await;
+    }
+    let store = target.connect().await?;
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..writers {
-        let store = stores[writer % stores.len()].clone();
+        let (store, next) = (store.clone(), next.clone());
         tasks.spawn(async move {
             let mut times = Vec::new();
-            let value = value(len, writer);
-            let mut i = 0;
-            while start.elapsed() < time {
+            while let Some((key, value)) = next(writer, times.len()) {
                 let begin = Instant::now();
-                store.txn(put(key(writer << 24 | i), value.clone())).await?;
+                store.txn(put(key, value)).await?;
                 times.push(begin.elapsed());
-                i += 1;
             }
             Ok::<_, ::store::Error>(times)
         });
@@ -79,6 +83,17 @@ pub async fn write(target: &Target, writers: usize, len: usize, time: Duration) 
     while let Some(done) = tasks.join_next().await {
         times.extend(done??);
     }
+    Ok(times)
+}
+
+/// Writers that each wait for their write before the next.
+pub async fn write(target: &Target, writers: usize, len: usize, time: Duration) -> Result<Writes> {
+    let value = value(len, writers);
+    let start = Instant::now();
+    let next = move |writer: usize, i: usize| {
+        (start.elapsed() < time).then(|| (key(writer << 24 | i), value.clone()))
+    };
+    let mut times = put_all(target, writers, next).await?;
     let took = start.elapsed();
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
@@ -89,21 +104,12 @@ pub async fn write(target: &Target, writers: usize, len: usize, time: Duration) 
 pub async fn large(kind: Kind, dir: &Path, objects: usize) -> Result<Vec<(String, Option<f64>)>> {
     let mut rows = Vec::new();
     let target = Target::start(kind, dir).await?;
-    let stores = connections(&target, 64).await?;
     let start = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for writer in 0..64 {
-        let store = stores[writer % stores.len()].clone();
-        tasks.spawn(async move {
-            for i in (writer..objects).step_by(64) {
-                store.txn(put(key(i), value(2048, i))).await?;
-            }
-            Ok::<_, ::store::Error>(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
+    let next = move |writer: usize, i: usize| {
+        let i = writer + i * 64;
+        (i < objects).then(|| (key(i), value(2048, i)))
+    };
+    put_all(&target, 64, next).await?;
     rows.push((
         "created with 64 writers, per second".to_owned(),
         Some(objects as f64 / start.elapsed().as_secs_f64()),
@@ -111,6 +117,7 @@ pub async fn large(kind: Kind, dir: &Path, objects: usize) -> Result<Vec<(String
     rows.push(("memory after that, MB".to_owned(), target.memory().map(|(all, _)| all)));
     rows.push(("of it without file pages, MB".to_owned(), target.memory().map(|(_, own)| own)));
 
+    let stores = connections(&target, 64).await?;
     let store = &stores[0];
     let start = Instant::now();
     let mut range = KeyRange::prefix("/registry/");

@@ -1,5 +1,6 @@
 //! `bench store`: the embedded store, in process and behind `r8s etcd`'s API, beside etcd on the same disk in one run.
 
+mod client;
 mod load;
 mod target;
 

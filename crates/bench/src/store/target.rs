@@ -102,6 +102,11 @@ impl Target {
         }
     }
 
+    /// Where it is served; the engine in this process is not.
+    pub fn address(&self) -> Option<&str> {
+        self.engine.is_none().then_some(&self.address)
+    }
+
     /// Resident memory, and of this what is not file pages, in MB.
     pub fn memory(&self) -> Option<(f64, f64)> {
         let pid = self.process.as_ref()?.id();

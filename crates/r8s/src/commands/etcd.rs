@@ -45,6 +45,12 @@ pub struct Args {
     /// Tell watchers of progress this often, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     watch_progress_notify_interval: u64,
+    /// Refuse requests that are larger, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1_572_864)]
+    max_request_bytes: usize,
+    /// Refuse transactions with more operations
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_txn_ops: usize,
     /// Take a snapshot this often, in minutes
     #[arg(long, value_name = "MINUTES")]
     snapshot_every: Option<u64>,
@@ -89,6 +95,8 @@ async fn serve(args: Args) -> Result<()> {
         name: args.name.clone(),
         client_urls: vec![args.advertise_client_urls.clone().unwrap_or(url)],
         progress_interval: Duration::from_secs(args.watch_progress_notify_interval.max(1)),
+        max_request_bytes: args.max_request_bytes,
+        max_txn_ops: args.max_txn_ops,
         read_only: false,
     };
     let snapshots = tokio::spawn(snapshots(store.clone(), args, shutdown.clone()));
@@ -134,6 +142,6 @@ fn tls(args: &Args) -> Result<rustls::ServerConfig> {
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

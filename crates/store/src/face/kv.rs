@@ -1,13 +1,17 @@
 //! Range, Put, DeleteRange, Txn, Compact.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::Message;
 use tonic::Status;
 
 use super::{Face, refusal};
 use crate::wire::convert::key_range;
 use crate::wire::proto::{self, request_op, response_op};
 use crate::{
-    Compare, KeyRange, Op, OpResponse, Ordering, RangeRequest, RangeResponse, Revision, Target, Txn,
-    TxnResponse,
+    Compare, KeyRange, KeyValue, Op, OpResponse, Ordering, RangeRequest, RangeResponse, Revision, Target,
+    Txn, TxnResponse,
 };
 
 /// What of a range the store does not do itself: order and filters.
@@ -49,15 +53,18 @@ impl Shape {
         response
             .kvs
             .retain(|kv| within(self.modified, kv.mod_revision) && within(self.created, kv.create_revision));
+        let descending = self.order == 2;
+        // What is equal stays in the order of the keys, whichever way the rest goes.
+        let mut sort = |by: fn(&KeyValue, &KeyValue) -> std::cmp::Ordering| {
+            response.kvs.sort_by(|a, b| if descending { by(b, a) } else { by(a, b) });
+        };
         match self.target {
-            1 => response.kvs.sort_by_key(|kv| kv.version),
-            2 => response.kvs.sort_by_key(|kv| kv.create_revision),
-            3 => response.kvs.sort_by_key(|kv| kv.mod_revision),
-            4 => response.kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+            1 => sort(|a, b| a.version.cmp(&b.version)),
+            2 => sort(|a, b| a.create_revision.cmp(&b.create_revision)),
+            3 => sort(|a, b| a.mod_revision.cmp(&b.mod_revision)),
+            4 => sort(|a, b| a.value.cmp(&b.value)),
+            _ if descending => response.kvs.reverse(),
             _ => {}
-        }
-        if self.order == 2 {
-            response.kvs.reverse();
         }
         response.more = self.limit > 0 && response.kvs.len() > self.limit;
         if response.more {
@@ -71,6 +78,9 @@ impl Shape {
 
 fn range_request(request: proto::RangeRequest) -> Result<(RangeRequest, Shape), Status> {
     check_key(&request.key)?;
+    if !(0..=2).contains(&request.sort_order) || !(0..=4).contains(&request.sort_target) {
+        return Err(Status::invalid_argument("etcdserver: invalid sort option"));
+    }
     let shape = Shape::of(&request);
     let plain = shape.plain();
     let keys_only = request.keys_only && (plain || shape.target != 4);
@@ -102,6 +112,31 @@ fn check_put(put: &proto::PutRequest) -> Result<(), Status> {
     Ok(())
 }
 
+/// Every put of a transaction, those of the transactions inside it too.
+fn puts(
+    request: &proto::TxnRequest,
+    see: &mut impl FnMut(&proto::PutRequest) -> Result<(), Status>,
+) -> Result<(), Status> {
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(request_op::Request::Put(put)) => see(put)?,
+            Some(request_op::Request::Txn(inner)) => puts(inner, see)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn fill_in(request: &mut proto::TxnRequest, fill: &impl Fn(&mut proto::PutRequest)) {
+    for op in request.success.iter_mut().chain(&mut request.failure) {
+        match &mut op.request {
+            Some(request_op::Request::Put(put)) => fill(put),
+            Some(request_op::Request::Txn(inner)) => fill_in(inner, fill),
+            _ => {}
+        }
+    }
+}
+
 /// What to do with the answers of a transaction, operation by operation.
 enum Shapes {
     Range(Shape),
@@ -109,7 +144,7 @@ enum Shapes {
     Other,
 }
 
-fn op(request: proto::RequestOp) -> Result<(Op, Shapes), Status> {
+fn op(request: proto::RequestOp, max_ops: usize) -> Result<(Op, Shapes), Status> {
     use request_op::Request;
     Ok(match request.request {
         Some(Request::Range(request)) => {
@@ -117,10 +152,6 @@ fn op(request: proto::RequestOp) -> Result<(Op, Shapes), Status> {
             (Op::Range(request), Shapes::Range(shape))
         }
         Some(Request::Put(put)) => {
-            check_put(&put)?;
-            if put.ignore_value || put.ignore_lease {
-                return Err(Status::unimplemented("ignore_value and ignore_lease inside a transaction"));
-            }
             let proto::PutRequest { key, value, lease, prev_kv, .. } = put;
             (Op::Put { key, value, lease, prev_kv }, Shapes::Other)
         }
@@ -130,21 +161,26 @@ fn op(request: proto::RequestOp) -> Result<(Op, Shapes), Status> {
             (Op::Delete { range, prev_kv: request.prev_kv }, Shapes::Other)
         }
         Some(Request::Txn(request)) => {
-            let (txn, success, failure) = txn(request)?;
+            let (txn, success, failure) = txn(request, max_ops)?;
             (Op::Txn(txn), Shapes::Txn(success, failure))
         }
         None => return Err(Status::invalid_argument("etcdserver: an operation without a request")),
     })
 }
 
-fn txn(request: proto::TxnRequest) -> Result<(Txn, Vec<Shapes>, Vec<Shapes>), Status> {
+fn txn(request: proto::TxnRequest, max_ops: usize) -> Result<(Txn, Vec<Shapes>, Vec<Shapes>), Status> {
+    if [request.compare.len(), request.success.len(), request.failure.len()].into_iter().any(|n| n > max_ops)
+    {
+        return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
+    }
     let compare = request.compare.into_iter().map(|compare| {
         check_key(&compare.key)?;
         Compare::try_from(compare).map_err(|text| Status::invalid_argument(format!("etcdserver: {text}")))
     });
     let compare = compare.collect::<Result<_, _>>()?;
     let ops = |ops: Vec<proto::RequestOp>| -> Result<(Vec<Op>, Vec<Shapes>), Status> {
-        ops.into_iter().map(op).collect::<Result<Vec<_>, _>>().map(|both| both.into_iter().unzip())
+        let ops = ops.into_iter().map(|request| op(request, max_ops)).collect::<Result<Vec<_>, _>>()?;
+        Ok(ops.into_iter().unzip())
     };
     let (success, success_shapes) = ops(request.success)?;
     let (failure, failure_shapes) = ops(request.failure)?;
@@ -216,44 +252,89 @@ impl Face {
     }
 
     pub(super) async fn txn(&self, request: proto::TxnRequest) -> Result<proto::TxnResponse, Status> {
-        let (txn, success, failure) = txn(request)?;
-        let response = self.store.txn(txn).await.map_err(refusal)?;
-        Ok(self.txn_response(response, &success, &failure))
+        self.check_size(&request)?;
+        let mut keeping = Vec::new();
+        puts(&request, &mut |put| {
+            check_put(put)?;
+            keeping.extend((put.ignore_value || put.ignore_lease).then(|| put.key.clone()));
+            Ok(())
+        })?;
+        if keeping.is_empty() {
+            let (txn, success, failure) = txn(request, self.options.max_txn_ops)?;
+            let response = self.store.txn(txn).await.map_err(refusal)?;
+            return Ok(self.txn_response(response, &success, &failure));
+        }
+        loop {
+            let (guards, request) = self.kept(&keeping, request.clone()).await?;
+            let (txn, success, failure) = txn(request, self.options.max_txn_ops)?;
+            let guarded = Txn { compare: guards, success: vec![Op::Txn(txn)], failure: Vec::new() };
+            let response = self.store.txn(guarded).await.map_err(refusal)?;
+            let revision = response.revision;
+            // Otherwise somebody wrote one of the keys between the two: again.
+            if let Some(OpResponse::Txn(response)) = response.responses.into_iter().next() {
+                return Ok(self.txn_response(TxnResponse { revision, ..response }, &success, &failure));
+            }
+        }
+    }
+
+    /// The request with what its puts keep of these keys filled in, and what must hold for that to be right. All of them
+    /// must exist, those in a branch that is not taken too: which one it is nobody knows yet.
+    async fn kept(
+        &self,
+        keys: &[Bytes],
+        mut request: proto::TxnRequest,
+    ) -> Result<(Vec<Compare>, proto::TxnRequest), Status> {
+        let (mut guards, mut found) = (Vec::new(), HashMap::new());
+        for key in keys {
+            let range = KeyRange::key(key.clone());
+            let read = self.store.range(RangeRequest::new(range.clone())).await.map_err(refusal)?;
+            let missing = || Status::invalid_argument("etcdserver: key not found");
+            let kv = read.kvs.into_iter().next().ok_or_else(missing)?;
+            let target = Target::ModRevision(kv.mod_revision);
+            guards.push(Compare { range, ordering: Ordering::Equal, target });
+            found.insert(key, kv);
+        }
+        fill_in(&mut request, &|put| {
+            let Some(kv) = found.get(&put.key) else { return };
+            if std::mem::take(&mut put.ignore_value) {
+                put.value = kv.value.clone();
+            }
+            if std::mem::take(&mut put.ignore_lease) {
+                put.lease = kv.lease;
+            }
+        });
+        Ok((guards, request))
+    }
+
+    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+        if request.encoded_len() > self.options.max_request_bytes {
+            return Err(Status::invalid_argument("etcdserver: request is too large"));
+        }
+        Ok(())
     }
 
     pub(super) async fn put(&self, request: proto::PutRequest) -> Result<proto::PutResponse, Status> {
         check_put(&request)?;
-        loop {
-            let proto::PutRequest { key, mut value, mut lease, prev_kv, ignore_value, ignore_lease } =
-                request.clone();
-            let mut compare = Vec::new();
-            if ignore_value || ignore_lease {
-                let read = RangeRequest::new(KeyRange::key(key.clone()));
-                let found = self.store.range(read).await.map_err(refusal)?;
-                let missing = || Status::invalid_argument("etcdserver: key not found");
-                let kv = found.kvs.into_iter().next().ok_or_else(missing)?;
-                value = if ignore_value { kv.value } else { value };
-                lease = if ignore_lease { kv.lease } else { lease };
-                let target = Target::ModRevision(kv.mod_revision);
-                compare.push(Compare {
-                    range: KeyRange::key(key.clone()),
-                    ordering: Ordering::Equal,
-                    target,
-                });
-            }
-            let success = vec![Op::Put { key, value, lease, prev_kv }];
-            let response =
-                self.store.txn(Txn { compare, success, failure: Vec::new() }).await.map_err(refusal)?;
-            if !response.succeeded {
-                // Somebody else wrote it between the two.
-                continue;
-            }
-            let prev_kv = match response.responses.into_iter().next() {
-                Some(OpResponse::Put { prev_kv }) => prev_kv.map(Into::into),
-                _ => None,
+        self.check_size(&request)?;
+        if request.ignore_value || request.ignore_lease {
+            let op = proto::RequestOp { request: Some(request_op::Request::Put(request)) };
+            let txn = proto::TxnRequest { success: vec![op], ..Default::default() };
+            // Rare and large, so not a part of every put's own state.
+            let response = Box::pin(self.txn(txn)).await?;
+            let answer = response.responses.into_iter().next().and_then(|op| op.response);
+            return match answer {
+                Some(response_op::Response::Put(put)) => Ok(put),
+                _ => Err(Status::internal("etcdserver: a put was not answered")),
             };
-            return Ok(proto::PutResponse { header: self.header(response.revision), prev_kv });
         }
+        let proto::PutRequest { key, value, lease, prev_kv, .. } = request;
+        let success = vec![Op::Put { key, value, lease, prev_kv }];
+        let response = self.store.txn(Txn { success, ..Txn::default() }).await.map_err(refusal)?;
+        let prev_kv = match response.responses.into_iter().next() {
+            Some(OpResponse::Put { prev_kv }) => prev_kv.map(Into::into),
+            _ => None,
+        };
+        Ok(proto::PutResponse { header: self.header(response.revision), prev_kv })
     }
 
     pub(super) async fn delete_range(
@@ -261,6 +342,7 @@ impl Face {
         request: proto::DeleteRangeRequest,
     ) -> Result<proto::DeleteRangeResponse, Status> {
         check_key(&request.key)?;
+        self.check_size(&request)?;
         let op = Op::Delete { range: key_range(request.key, request.range_end), prev_kv: request.prev_kv };
         let response = self.store.txn(Txn { success: vec![op], ..Txn::default() }).await.map_err(refusal)?;
         let (deleted, prev_kvs) = match response.responses.into_iter().next() {

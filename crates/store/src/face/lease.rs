@@ -4,17 +4,24 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::grpc::Messages;
 use super::{Face, refusal};
 use crate::Error;
 use crate::wire::proto;
+
+/// In seconds, as etcd has it.
+const MAX_TTL: i64 = 9_000_000_000;
 
 impl Face {
     pub(super) async fn lease_grant(
         &self,
         request: proto::LeaseGrantRequest,
     ) -> Result<proto::LeaseGrantResponse, Status> {
+        if request.ttl > MAX_TTL {
+            return Err(Status::out_of_range("etcdserver: too large lease TTL"));
+        }
         let lease = self.store.lease_grant(request.id, request.ttl).await.map_err(refusal)?;
         let header = self.current().await?;
         Ok(proto::LeaseGrantResponse { header, id: lease.id, ttl: lease.granted_ttl, error: String::new() })
@@ -40,11 +47,11 @@ impl Face {
 
     pub(super) fn lease_keep_alive(
         self: Arc<Self>,
-        requests: Streaming<proto::LeaseIdRequest>,
+        requests: Messages<proto::LeaseIdRequest>,
     ) -> BoxStream<'static, Result<proto::LeaseKeepAliveResponse, Status>> {
         let shutdown = self.shutdown.clone();
         let answers = unfold((self, requests), |(face, mut requests)| async move {
-            match requests.message().await {
+            match requests.next().await {
                 Ok(Some(request)) => Some((face.renew(request.id).await, (face, requests))),
                 Ok(None) => None,
                 Err(status) => Some((Err(status), (face, requests))),

@@ -1,33 +1,30 @@
 //! The etcd v3 gRPC API over any [`Store`]: KV, Watch, Lease, Maintenance, and of Cluster and Auth what clients ask for.
 //!
-//! etcdctl works against it, and so does a kube-apiserver. What it does not have: members to add, users, elections and
-//! locks (they answer "unimplemented").
+//! etcdctl works against it, and so does a kube-apiserver. What it does not have: members to add, users and roles, the
+//! services for elections and locks (etcdctl makes its own out of leases and keys). Those answer "unimplemented".
 
+mod grpc;
 mod kv;
 mod lease;
 mod maintenance;
+mod pages;
 mod watch;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::stream::BoxStream;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use prost::Message;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::Grpc;
-use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Status};
 
-use crate::wire::proto::ResponseHeader;
+use crate::wire::proto::{self, ResponseHeader};
 use crate::{Error, Revision, Store};
+use grpc::{Call, Messages};
 
 /// What the face says of itself.
 #[derive(Clone, Debug)]
@@ -37,6 +34,10 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// Watchers that want it hear of progress this often while nothing happens.
     pub progress_interval: Duration,
+    /// Requests that are larger are refused; 1.5 MB is what clients of etcd count on.
+    pub max_request_bytes: usize,
+    /// So many comparisons, and operations in each branch, may a transaction have.
+    pub max_txn_ops: usize,
     /// Whatever would change the store is refused: for looking at, and saving, a store that another server writes.
     pub read_only: bool,
 }
@@ -47,6 +48,8 @@ impl Default for Options {
             name: "r8s".into(),
             client_urls: Vec::new(),
             progress_interval: Duration::from_secs(600),
+            max_request_bytes: 3 << 19,
+            max_txn_ops: 128,
             read_only: false,
         }
     }
@@ -56,8 +59,10 @@ impl Default for Options {
 const VERSION: &str = "3.5.21";
 /// The only member there is.
 const MEMBER: u64 = 0x0072_3873;
-/// Requests larger than any store takes are not even read.
-const MAX_REQUEST: usize = 64 << 20;
+/// A message may be larger than a request by this, as etcd has it; what is larger still is not read at all.
+const OVERHEAD: usize = 512 << 10;
+/// What the paths of the KV service begin with.
+const KV: &str = "/etcdserverpb.KV/";
 
 /// Serves until shutdown; then running requests have a moment to end.
 pub async fn serve(
@@ -77,8 +82,14 @@ pub async fn serve(
             async move {
                 let _ = stream.set_nodelay(true);
                 match acceptor {
-                    None => face.connection(stream).await,
+                    None => match face.begins_http2(&stream).await {
+                        true => face.connection(stream).await,
+                        false => face.plain(stream).await,
+                    },
                     Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"http/1.1") => {
+                            face.plain(stream).await;
+                        }
                         Ok(stream) => face.connection(stream).await,
                         Err(error) => tracing::debug!(%error, "no TLS connection"),
                     },
@@ -132,102 +143,148 @@ struct Face {
 }
 
 impl Face {
-    async fn connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let shutdown = self.shutdown.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let face = self.clone();
-            async move { Ok::<_, Infallible>(face.route(request).await) }
-        });
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).max_concurrent_streams(4096);
-        builder.initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+    /// From the first bytes of a connection without TLS.
+    async fn begins_http2(&self, stream: &TcpStream) -> bool {
+        let mut start = [0; 3];
         tokio::select! {
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection ended");
-                }
-            }
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
-            }
+            peeked = stream.peek(&mut start) => peeked.is_ok_and(|n| start[..n] == b"PRI"[..n]),
+            () = self.shutdown.cancelled() => false,
         }
     }
 
-    async fn route(self: Arc<Self>, request: http::Request<Incoming>) -> http::Response<Body> {
-        let path = request.uri().path().to_owned();
-        let Some((service, method)) = path.strip_prefix("/etcdserverpb.").and_then(|p| p.split_once('/'))
+    /// One client's connection. Reads and writes of keys are short or wait for the writer, and are served in the
+    /// connection's own task: a batch that became durable is answered with one write to the socket, and nothing
+    /// is handed from thread to thread. Everything else gets a task of its own.
+    async fn connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(4096).max_header_list_size(16 << 10);
+        builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
+        let begun = tokio::select! {
+            begun = builder.handshake(stream) => begun,
+            () = self.shutdown.cancelled() => return,
+        };
+        let mut connection = match begun {
+            Ok(connection) => connection,
+            Err(error) => return tracing::debug!(%error, "no HTTP/2 connection"),
+        };
+        let limit = self.message_limit();
+        let mut ending = std::pin::pin!(self.shutdown.cancelled().fuse());
+        let mut calls = FuturesUnordered::new();
+        let result = std::future::poll_fn(|cx| {
+            if ending.as_mut().poll(cx).is_ready() {
+                connection.graceful_shutdown();
+            }
+            loop {
+                // This also reads and writes for the streams that are open.
+                match std::pin::pin!(connection.accept()).poll(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        match Call::new(request, respond, limit) {
+                            Ok(call) if call.path().starts_with(KV) => calls.push(self.kv(call)),
+                            Ok(call) => drop(tokio::spawn(self.clone().route(call))),
+                            Err((request, mut respond)) => {
+                                let face = self.clone();
+                                tokio::spawn(async move {
+                                    let (head, page) = face.page(request.uri().path()).await.into_parts();
+                                    let head = http::Response::from_parts(head, ());
+                                    if let Ok(mut out) = respond.send_response(head, false) {
+                                        let _ = out.send_data(page, true);
+                                    }
+                                });
+                            }
+                        }
+                        continue;
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => {}
+                }
+                let mut answered = false;
+                while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {
+                    answered = true;
+                }
+                if !answered {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+
+    fn message_limit(&self) -> usize {
+        self.options.max_request_bytes.saturating_add(OVERHEAD)
+    }
+
+    fn may(&self, call: &Call, reads: bool) -> Result<(), Status> {
+        if self.options.read_only && !reads {
+            let text = format!("etcdserver: {} is refused: this endpoint is for reading only", call.path());
+            return Err(Status::permission_denied(text));
+        }
+        Ok(())
+    }
+
+    async fn kv(&self, call: Call) {
+        let method = call.path().trim_start_matches(KV);
+        if let Err(status) = self.may(&call, method == "Range") {
+            return call.refuse(&status);
+        }
+        match method {
+            "Range" => call.unary(|m| self.range(m)).await,
+            "Put" => call.unary(|m| self.put(m)).await,
+            "DeleteRange" => call.unary(|m| self.delete_range(m)).await,
+            "Txn" => call.unary(|m| self.txn(m)).await,
+            "Compact" => call.unary(|m| self.compact(m)).await,
+            _ => unimplemented(call),
+        }
+    }
+
+    async fn route(self: Arc<Self>, call: Call) {
+        let Some((service, method)) =
+            call.path().strip_prefix("/etcdserverpb.").and_then(|p| p.split_once('/'))
         else {
-            return unimplemented(&path);
+            return unimplemented(call);
         };
         let reads = matches!(
             (service, method),
-            ("KV", "Range")
-                | ("Watch", _)
+            ("Watch", _)
                 | ("Lease", "LeaseTimeToLive" | "LeaseLeases")
                 | ("Cluster" | "Auth", _)
                 | ("Maintenance", "Status" | "Alarm" | "Hash" | "HashKV" | "Snapshot")
         );
-        if self.options.read_only && !reads {
-            return Status::permission_denied("etcdserver: this endpoint is for reading only").into_http();
+        if let Err(status) = self.may(&call, reads) {
+            return call.refuse(&status);
         }
         match (service, method) {
-            ("KV", "Range") => unary(request, |m| async move { self.range(m).await }).await,
-            ("KV", "Put") => unary(request, |m| async move { self.put(m).await }).await,
-            ("KV", "DeleteRange") => unary(request, |m| async move { self.delete_range(m).await }).await,
-            ("KV", "Txn") => unary(request, |m| async move { self.txn(m).await }).await,
-            ("KV", "Compact") => unary(request, |m| async move { self.compact(m).await }).await,
-            ("Watch", "Watch") => streaming(request, |stream| self.watch(stream)).await,
-            ("Lease", "LeaseGrant") => unary(request, |m| async move { self.lease_grant(m).await }).await,
-            ("Lease", "LeaseRevoke") => unary(request, |m| async move { self.lease_revoke(m).await }).await,
-            ("Lease", "LeaseKeepAlive") => streaming(request, |stream| self.lease_keep_alive(stream)).await,
-            ("Lease", "LeaseTimeToLive") => {
-                unary(request, |m| async move { self.lease_time_to_live(m).await }).await
-            }
-            ("Lease", "LeaseLeases") => unary(request, |m| async move { self.leases(m).await }).await,
-            ("Maintenance", "Status") => unary(request, |m| async move { self.status(m).await }).await,
-            ("Maintenance", "Alarm") => unary(request, |m| async move { self.alarm(m).await }).await,
-            ("Maintenance", "Defragment") => {
-                unary(request, |m| async move { self.defragment(m).await }).await
-            }
-            ("Maintenance", "Hash") => unary(request, |m| async move { self.hash(m).await }).await,
-            ("Maintenance", "HashKV") => unary(request, |m| async move { self.hash_kv(m).await }).await,
-            ("Maintenance", "Snapshot") => {
-                let service = |_: Request<crate::wire::proto::Empty>| {
-                    let stream = self.clone().snapshot();
-                    async move { Ok::<_, Status>(Response::new(stream)) }
-                };
-                let codec =
-                    ProstCodec::<crate::wire::proto::SnapshotResponse, crate::wire::proto::Empty>::default();
-                Grpc::new(codec).server_streaming(tower::service_fn(service), request).await
-            }
-            ("Cluster", "MemberList") => unary(request, |m| async move { self.member_list(m).await }).await,
-            ("Auth", "AuthStatus") => unary(request, |m| async move { self.auth_status(m).await }).await,
+            ("Watch", "Watch") => call.streaming(|messages| self.watch(messages)).await,
+            ("Lease", "LeaseGrant") => call.unary(|m| self.lease_grant(m)).await,
+            ("Lease", "LeaseRevoke") => call.unary(|m| self.lease_revoke(m)).await,
+            ("Lease", "LeaseKeepAlive") => call.streaming(|messages| self.lease_keep_alive(messages)).await,
+            ("Lease", "LeaseTimeToLive") => call.unary(|m| self.lease_time_to_live(m)).await,
+            ("Lease", "LeaseLeases") => call.unary(|m| self.leases(m)).await,
+            ("Maintenance", "Status") => call.unary(|m| self.status(m)).await,
+            ("Maintenance", "Alarm") => call.unary(|m| self.alarm(m)).await,
+            ("Maintenance", "Defragment") => call.unary(|m| self.defragment(m)).await,
+            ("Maintenance", "Hash") => call.unary(|m| self.hash(m)).await,
+            ("Maintenance", "HashKV") => call.unary(|m| self.hash_kv(m)).await,
+            ("Maintenance", "Snapshot") => call.streaming(|_: Messages<proto::Empty>| self.snapshot()).await,
+            ("Cluster", "MemberList") => call.unary(|m| self.member_list(m)).await,
+            ("Auth", "AuthStatus") => call.unary(|m| self.auth_status(m)).await,
             // There are none, which is an answer.
             ("Auth", "UserList" | "RoleList") => {
-                let none = |_: crate::wire::proto::Empty| async move {
-                    Ok(crate::wire::proto::HeaderResponse { header: self.current().await? })
-                };
-                unary(request, none).await
+                let none =
+                    |_: proto::Empty| async { Ok(proto::HeaderResponse { header: self.current().await? }) };
+                call.unary(none).await;
             }
             // A member alone has nobody to hand over to.
             ("Maintenance", "MoveLeader") => {
-                let refuse = |_: crate::wire::proto::Empty| async {
-                    let text = "etcdserver: bad leader transferee";
-                    Err::<crate::wire::proto::HeaderResponse, _>(Status::failed_precondition(text))
-                };
-                unary(request, refuse).await
+                call.refuse(&Status::failed_precondition("etcdserver: bad leader transferee"));
             }
             ("Auth", "Authenticate") => {
-                let refuse = |_: crate::wire::proto::Empty| async {
-                    let text = "etcdserver: authentication is not enabled";
-                    Err::<crate::wire::proto::HeaderResponse, _>(Status::failed_precondition(text))
-                };
-                unary(request, refuse).await
+                call.refuse(&Status::failed_precondition("etcdserver: authentication is not enabled"));
             }
-            _ => unimplemented(&path),
+            _ => unimplemented(call),
         }
     }
 
@@ -242,51 +299,15 @@ impl Face {
     }
 }
 
-fn unimplemented(path: &str) -> http::Response<Body> {
-    Status::unimplemented(format!("{path} is not served here")).into_http()
-}
-
-/// Serves one request with one answer.
-async fn unary<Q, A, F, R>(request: http::Request<Incoming>, serve: F) -> http::Response<Body>
-where
-    Q: Message + Default + 'static,
-    A: Message + Default + 'static,
-    F: FnOnce(Q) -> R,
-    R: Future<Output = Result<A, Status>> + Send,
-{
-    let mut serve = Some(serve);
-    let service = tower::service_fn(move |request: Request<Q>| {
-        // tonic calls it once for each request.
-        let serve = serve.take().map(|serve| serve(request.into_inner()));
-        async move {
-            match serve {
-                Some(serve) => serve.await.map(Response::new),
-                None => Err(Status::internal("called twice")),
-            }
-        }
-    });
-    let mut grpc = Grpc::new(ProstCodec::<A, Q>::default())
-        .max_decoding_message_size(MAX_REQUEST)
-        .max_encoding_message_size(usize::MAX);
-    grpc.unary(service, request).await
-}
-
-/// Serves a stream of requests with a stream of answers.
-async fn streaming<Q, A, F>(request: http::Request<Incoming>, serve: F) -> http::Response<Body>
-where
-    Q: Message + Default + 'static,
-    A: Message + Default + 'static,
-    F: FnOnce(Streaming<Q>) -> BoxStream<'static, Result<A, Status>> + Send,
-{
-    let mut serve = Some(serve);
-    let service = tower::service_fn(move |request: Request<Streaming<Q>>| {
-        let answers = serve.take().map(|serve| serve(request.into_inner()));
-        async move { answers.map(Response::new).ok_or_else(|| Status::internal("called twice")) }
-    });
-    let mut grpc = Grpc::new(ProstCodec::<A, Q>::default())
-        .max_decoding_message_size(MAX_REQUEST)
-        .max_encoding_message_size(usize::MAX);
-    grpc.streaming(service, request).boxed().await
+fn unimplemented(call: Call) {
+    let path = call.path();
+    let why = match path.trim_start_matches("/etcdserverpb.").split('/').next() {
+        Some("Auth") => "there are no users and roles here, only client certificates",
+        Some("Cluster") => "this store is a single member and stays one",
+        _ => "it is not served here",
+    };
+    let status = Status::unimplemented(format!("etcdserver: {path}: {why}"));
+    call.refuse(&status);
 }
 
 /// A store's error in etcd's codes and words, which clients know by heart.

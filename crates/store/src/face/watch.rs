@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt, unfold};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::grpc::Messages;
 use super::{Face, refusal};
 use crate::wire::convert::key_range;
 use crate::wire::proto::{self, WatchResponse, watch_request};
@@ -33,7 +35,7 @@ struct Session {
 impl Face {
     pub(super) fn watch(
         self: Arc<Self>,
-        mut requests: Streaming<proto::WatchRequest>,
+        mut requests: Messages<proto::WatchRequest>,
     ) -> BoxStream<'static, Result<WatchResponse, Status>> {
         // Small: a client that does not read stops its watchers, and they read history later.
         let (out, answers) = mpsc::channel(16);
@@ -43,7 +45,7 @@ impl Face {
             let out = session.out.clone();
             loop {
                 let request = tokio::select! {
-                    request = requests.message() => request,
+                    request = requests.next() => request,
                     () = out.closed() => break,
                     () = shutdown.cancelled() => {
                         let _ = out.send(Err(refusal(Error::Closed))).await;
@@ -163,6 +165,7 @@ impl Session {
             no_puts: create.filters.contains(&0),
             no_deletes: create.filters.contains(&1),
             notify: create.progress_notify,
+            fragment: create.fragment,
             waiting: Vec::new(),
         };
         let task = tokio::spawn(forward.run(watch, asked)).abort_handle();
@@ -201,6 +204,7 @@ struct Forward {
     no_puts: bool,
     no_deletes: bool,
     notify: bool,
+    fragment: bool,
     waiting: Vec<Asked>,
 }
 
@@ -261,9 +265,61 @@ impl Forward {
                 }
             };
             let over = response.canceled;
-            if self.out.send(Ok(response)).await.is_err() || over {
+            let limit = if self.fragment { self.face.message_limit() } else { usize::MAX };
+            for part in fragments(response, limit) {
+                if self.out.send(Ok(part)).await.is_err() {
+                    return;
+                }
+            }
+            if over {
                 return;
             }
         }
+    }
+}
+
+/// One revision's events in as many messages as the limit asks for; all but the last say that more follows.
+fn fragments(mut response: WatchResponse, limit: usize) -> Vec<WatchResponse> {
+    if limit == usize::MAX || response.encoded_len() <= limit {
+        return vec![response];
+    }
+    let mut parts: Vec<WatchResponse> = Vec::new();
+    let mut size = 0;
+    for event in std::mem::take(&mut response.events) {
+        let more = event.encoded_len();
+        match parts.last_mut() {
+            Some(part) if size + more <= limit => {
+                part.events.push(event);
+                size += more;
+            }
+            _ => {
+                parts.push(WatchResponse { fragment: true, events: vec![event], ..response.clone() });
+                size = more;
+            }
+        }
+    }
+    if let Some(last) = parts.last_mut() {
+        last.fragment = false;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_revisions_come_in_parts() {
+        let event = |i: u8| proto::Event {
+            kv: Some(proto::KeyValue { key: vec![i; 100].into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let events: Vec<proto::Event> = (0..10).map(event).collect();
+        let response = WatchResponse { watch_id: 7, events: events.clone(), ..Default::default() };
+        assert_eq!(fragments(response.clone(), usize::MAX).len(), 1);
+        let parts = fragments(response, 350);
+        assert_eq!(parts.iter().map(|part| part.fragment).collect::<Vec<_>>(), [true, true, true, false]);
+        assert!(parts.iter().all(|part| part.watch_id == 7));
+        assert_eq!(parts.into_iter().flat_map(|part| part.events).collect::<Vec<_>>(), events);
     }
 }

@@ -58,7 +58,9 @@ impl Leases {
     }
 
     pub fn keep_alive(&mut self, id: LeaseId, now: Instant) -> Result<Lease> {
-        let state = self.leases.get_mut(&id).ok_or(Error::LeaseNotFound)?;
+        // One that has run out may be about to be revoked: telling that it goes on would be untrue.
+        let state =
+            self.leases.get_mut(&id).filter(|state| state.deadline > now).ok_or(Error::LeaseNotFound)?;
         self.deadlines.remove(&(state.deadline, id));
         state.deadline = after(now, state.ttl);
         self.deadlines.insert((state.deadline, id));

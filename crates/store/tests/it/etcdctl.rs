@@ -10,11 +10,31 @@ use super::face::served;
 
 struct Etcdctl(String);
 
+/// The body of a page.
+async fn page(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    text.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
 impl Etcdctl {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.0]).args(args);
         command
+    }
+
+    /// What it says when it fails.
+    async fn fails(&self, args: &[&str]) -> String {
+        let mut command = self.command(args);
+        let out = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(!out.status.success(), "{args:?}: {out:?}");
+        String::from_utf8_lossy(&out.stderr).into_owned()
     }
 
     async fn run(&self, args: &[&str]) -> String {
@@ -87,4 +107,20 @@ async fn what_an_administrator_does() {
     etcdctl.run(&["snapshot", "save", file.to_str().unwrap()]).await;
     let summary = store::snapshot::verify(&file).unwrap();
     assert_eq!(summary.keys, 4);
+
+    assert_eq!(etcdctl.run(&["user", "list"]).await + &etcdctl.run(&["role", "list"]).await, "");
+    assert_eq!(etcdctl.run(&["lock", "l", "--", "echo", "locked"]).await, "locked\n");
+    assert!(etcdctl.fails(&["user", "add", "me:secret"]).await.contains("no users and roles here"));
+    assert!(etcdctl.fails(&["auth", "enable"]).await.contains("no users and roles here"));
+    let add = ["member", "add", "second", "--peer-urls=http://127.0.0.1:1"];
+    assert!(etcdctl.fails(&add).await.contains("a single member and stays one"));
+    assert!(etcdctl.fails(&["move-leader", "1"]).await.contains("bad leader transferee"));
+    assert!(etcdctl.fails(&["compact", "9999"]).await.contains("is a future revision"));
+    assert!(etcdctl.fails(&["get", "a/1", "--rev=2"]).await.contains("has been compacted"));
+    assert!(etcdctl.fails(&["lease", "revoke", "77"]).await.contains("requested lease not found"));
+    assert!(etcdctl.run(&["lease", "timetolive", "77"]).await.contains("already expired"));
+
+    assert_eq!(page(&etcdctl.0, "/health").await, r#"{"health":"true","reason":""}"#);
+    assert!(page(&etcdctl.0, "/version").await.contains(r#""etcdserver":"3."#));
+    assert!(page(&etcdctl.0, "/metrics").await.contains("\nprocess_resident_memory_bytes "));
 }

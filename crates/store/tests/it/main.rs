@@ -8,3 +8,4 @@ mod etcdctl;
 mod face;
 mod migrate;
 mod partition;
+mod same_answers;
