@@ -35,10 +35,21 @@ fn name(host: &str) -> String {
     out
 }
 
+/// The host's name, as far as a label can say it: a host may have none (`(none)`), or one of more than 63 characters.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+    label(name.trim())
+}
+
+fn label(name: &str) -> String {
+    let kept: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).take(63).collect();
+    let outer = |c: char| !c.is_ascii_alphanumeric();
+    match kept.trim_matches(outer) {
+        "" => "localhost".to_owned(),
+        _ if name == "(none)" => "localhost".to_owned(),
+        kept => kept.to_owned(),
+    }
 }
 
 /// The Lease of a server that starts now.
@@ -92,5 +103,15 @@ mod tests {
     #[test]
     fn names_are_upstreams() {
         assert_eq!(super::name("vm"), "apiserver-wlv32tlttr4jl3gtroqexyxapa");
+    }
+
+    #[test]
+    fn a_host_without_a_usable_name_still_has_a_lease() {
+        let long = "h".repeat(64);
+        let cases =
+            [("vm", "vm"), ("(none)", "localhost"), ("", "localhost"), ("-a_", "a"), (&long, &long[1..])];
+        for (host, label) in cases {
+            assert_eq!(super::label(host), label, "{host}");
+        }
     }
 }

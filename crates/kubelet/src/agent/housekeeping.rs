@@ -1,8 +1,6 @@
-//! What the node does for itself with each heartbeat: watch its memory, disk and process ids, evict pods when they run
-//! short, remove images nobody uses, rotate logs. Rides on the lease's renewal, so that nothing else ticks.
+//! What the node does for itself with each heartbeat: watch its memory, disk and process ids, remove images nobody uses, rotate logs. Rides on the lease's renewal, so that nothing else ticks.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::v1;
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,12 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::machine::{disk, threshold};
-use super::{Agent, Pressure};
-use crate::cri::{LABEL_CONTAINER_NAME, LABEL_POD_UID};
-use crate::pod::{PodExt, is_critical};
-use crate::quantity::value_of;
-use crate::status::is_terminal;
-use crate::worker::lifecycle::Ending;
+use super::{Agent, Pressure, evict};
 
 /// A condition lasts at least this long after its cause.
 const PRESSURE_LASTS: Duration = Duration::from_secs(300);
@@ -35,11 +28,11 @@ pub(super) struct Housekeeping {
 }
 
 /// What is left of one signal, and how much there must be.
-struct Signal {
-    name: &'static str,
-    condition: &'static str,
-    available: i64,
-    threshold: i64,
+pub(super) struct Signal {
+    pub name: &'static str,
+    pub condition: &'static str,
+    pub available: i64,
+    pub threshold: i64,
 }
 
 fn signals(agent: &Agent) -> Vec<Signal> {
@@ -114,8 +107,9 @@ impl Housekeeping {
             // Images were the cheaper thing to lose: perhaps that was enough.
             short = too_low(agent);
         }
+        evict::over_limits(agent).await;
         if let Some(signal) = short.first() {
-            evict_one(agent, signal).await;
+            evict::one(agent, signal).await;
         }
         rotate_logs(agent).await;
     }
@@ -169,129 +163,6 @@ impl Housekeeping {
             }
         }
     }
-}
-
-/// Ends the pod whose end helps most: the ones that use more than they asked for first, then by priority, then by
-/// how much more that is.
-///
-/// Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#pod-selection-for-kubelet-eviction>
-async fn evict_one(agent: &Arc<Agent>, signal: &Signal) {
-    let resource = match signal.condition {
-        "MemoryPressure" => "memory",
-        "PIDPressure" => "pids",
-        _ => "ephemeral-storage",
-    };
-    let usage = usage_by_container(agent, resource).await;
-    let used =
-        |pod: &Pod, name: &str| usage.get(&(pod.uid().to_owned(), name.to_owned())).copied().unwrap_or(0);
-    let victim = {
-        let entries = agent.entries();
-        let mut candidates: Vec<(Arc<Pod>, (bool, i32, i64))> = entries
-            .values()
-            .map(|e| (e.pod(), e))
-            .filter(|(pod, entry)| {
-                !is_critical(pod)
-                    && !pod.is_deleted()
-                    && !entry.is_removed()
-                    && !entry.is_ending()
-                    && !is_terminal(entry.with_status().phase())
-            })
-            .map(|(pod, _)| {
-                let asked: i64 = pod.spec().containers.iter().map(|c| request(c, resource)).sum();
-                let volumes = if resource == "ephemeral-storage" { agent.volume_bytes(pod.uid()) } else { 0 };
-                let all: i64 = pod.spec().containers.iter().map(|c| used(&pod, &c.name)).sum();
-                let over = all + volumes - asked;
-                let rank = (over <= 0, pod.spec().priority.unwrap_or(0), -over);
-                (pod, rank)
-            })
-            .collect();
-        candidates.sort_by_key(|(_, rank)| *rank);
-        candidates.into_iter().next().map(|(pod, _)| pod)
-    };
-    let Some(pod) = victim else { return };
-    let amount = |n: i64| crate::quantity::from_bytes(n).0;
-    let mut message = format!(
-        "The node was low on resource: {resource}. Threshold quantity: {}, available: {}. ",
-        amount(signal.threshold),
-        amount(signal.available),
-    );
-    for container in &pod.spec().containers {
-        let (used, asked) = (used(&pod, &container.name), request(container, resource));
-        if resource != "pids" && used > asked {
-            message += &format!(
-                "Container {} was using {}, request is {}, has larger consumption of {resource}. ",
-                container.name,
-                amount(used),
-                amount(asked)
-            );
-        }
-    }
-    tracing::warn!(pod = pod.describe(), signal = signal.name, "evicting a pod");
-    agent.recorder.warning(&*pod, "Evicted", message.clone());
-    let ending = Ending { reason: "Evicted".into(), message, grace: Some(1) };
-    if let Some(entry) = agent.entries().get(pod.uid()) {
-        entry.end(ending);
-    }
-}
-
-fn request(container: &k8s_openapi::api::core::v1::Container, resource: &str) -> i64 {
-    value_of(container.resources.as_ref().and_then(|r| r.requests.as_ref()), resource).unwrap_or(0)
-}
-
-/// What containers (by pod and name) use of a resource: working set, or bytes of logs and writable layer.
-async fn usage_by_container(agent: &Agent, resource: &str) -> HashMap<(String, String), i64> {
-    let list = agent.runtime.list_container_stats(v1::ListContainerStatsRequest { filter: None }).await;
-    let mut out = HashMap::new();
-    for stats in list.map(|l| l.stats).unwrap_or_default() {
-        let labels = stats.attributes.as_ref().map(|a| a.labels.clone()).unwrap_or_default();
-        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        let number = match resource {
-            "memory" => stats.memory.and_then(|m| m.working_set_bytes),
-            "ephemeral-storage" => stats.writable_layer.and_then(|layer| layer.used_bytes),
-            _ => None,
-        };
-        let used = number.map_or(0, |v| i64::try_from(v.value).unwrap_or(i64::MAX));
-        out.insert((label(LABEL_POD_UID), label(LABEL_CONTAINER_NAME)), used);
-    }
-    if resource == "ephemeral-storage" {
-        for entry in agent.entries().values() {
-            let pod = entry.pod();
-            for container in &pod.spec().containers {
-                let logs = agent.facts.pod_logs(&pod).join(&container.name);
-                *out.entry((pod.uid().to_owned(), container.name.clone())).or_insert(0) +=
-                    folder_bytes(&logs);
-            }
-        }
-    }
-    out
-}
-
-impl Agent {
-    /// What a pod keeps in volumes on this disk (emptyDir).
-    fn volume_bytes(&self, uid: &str) -> i64 {
-        folder_bytes(&self.config.root.join("pods").join(uid).join("volumes/kubernetes.io~empty-dir"))
-    }
-}
-
-/// Bytes on disk below a folder; does not follow links or look into other file systems.
-fn folder_bytes(folder: &Path) -> i64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(own) = fs::symlink_metadata(folder) else { return 0 };
-    let mut left = vec![folder.to_owned()];
-    let mut sum = 0;
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.dev() != own.dev() {
-                continue;
-            }
-            sum += i64::try_from(meta.blocks()).unwrap_or(0) * 512;
-            if meta.is_dir() {
-                left.push(entry.path());
-            }
-        }
-    }
-    sum
 }
 
 /// Moves logs that have grown too big aside and has the runtime begin new ones.
@@ -360,17 +231,6 @@ fn prune(path: &Path, max: u32) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn folders_are_measured() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("a")).unwrap();
-        fs::write(dir.path().join("a/b"), vec![7; 100_000]).unwrap();
-        std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let bytes = folder_bytes(dir.path());
-        assert!((100_000..200_000).contains(&bytes), "{bytes}");
-        assert_eq!(folder_bytes(&dir.path().join("none")), 0);
-    }
 
     #[test]
     fn the_newest_rotated_logs_stay() {

@@ -6,6 +6,7 @@ mod cgroups;
 mod claims;
 mod config;
 mod dispatch;
+mod evict;
 mod housekeeping;
 mod images;
 mod kill;
