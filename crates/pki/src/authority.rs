@@ -105,6 +105,7 @@ impl Authority {
     /// From PEM texts (any key kind that ring signs with).
     pub fn from_pem(certificate_pem: String, key_pem: &str) -> Result<Self> {
         let key = KeyPair::from_pem(key_pem).map_err(key_error)?;
+        usable(&certificate_pem, &key)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(certificate_error)?;
         Ok(Self { certificate_pem, issuer })
     }
@@ -160,6 +161,25 @@ impl Authority {
         valid(&mut csr.params, life)?;
         Ok(csr.signed_by(&self.issuer).map_err(certificate_error)?.pem())
     }
+}
+
+/// What would otherwise show only as clients that refuse every certificate: another's key, a past end, no authority.
+fn usable(certificate_pem: &str, key: &KeyPair) -> Result<()> {
+    let bad = |why: String| Error::Certificate(why);
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let certificate = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
+    if certificate.public_key().subject_public_key.data != key.public_key_raw() {
+        return Err(bad("the key beside it is that of another certificate".into()));
+    }
+    if !certificate.is_ca() {
+        return Err(bad("it may not sign others (no CA certificate)".into()));
+    }
+    let end = certificate.validity().not_after;
+    if end.to_datetime() < OffsetDateTime::now_utc() {
+        return Err(bad(format!("it ended on {end}; renew it with the same key")));
+    }
+    Ok(())
 }
 
 /// Not before a little ago, not after `life` from now, with a random 127-bit serial number.
@@ -218,5 +238,27 @@ mod tests {
         let error = Authority::load_or_create(dir.path(), "ca", "kubernetes").err().unwrap().to_string();
         assert!(error.contains("ca.crt") && error.contains("missing"), "{error}");
         assert_eq!(std::fs::read(dir.path().join("ca.key")).unwrap(), key);
+    }
+
+    #[test]
+    fn an_authority_that_nobody_would_trust_is_refused() {
+        let (authority, key) = Authority::create("kubernetes").unwrap();
+        let (_, other) = Authority::create("kubernetes").unwrap();
+        let leaf = authority.issue(&request("admin", None)).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = OffsetDateTime::now_utc() - AUTHORITY_LIFE;
+        params.not_after = OffsetDateTime::now_utc() - Duration::from_secs(60);
+        let past = params.self_signed(&KeyPair::from_pem(&key).unwrap()).unwrap().pem();
+        let good = authority.certificate_pem().to_owned();
+        for (certificate, key, says) in [
+            (good.clone(), &other, "another certificate"),
+            (leaf.certificate_pem, &leaf.key_pem, "may not sign"),
+            (past, &key, "it ended on"),
+        ] {
+            let error = Authority::from_pem(certificate, key).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        Authority::from_pem(good, &key).unwrap();
     }
 }

@@ -259,8 +259,12 @@ impl Server {
             service_cidr,
             cluster_cidr,
             cluster_domain: cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
-            runtime_config: switches("runtime-config", runtime_config.as_deref())?,
-            feature_gates: switches("feature-gates", feature_gates.as_deref())?,
+            runtime_config: switches(
+                "runtime-config",
+                runtime_config.as_deref(),
+                apiserver::check_runtime_config,
+            )?,
+            feature_gates: switches("feature-gates", feature_gates.as_deref(), apiserver::gates::check)?,
             container_runtime_endpoint: container_runtime_endpoint.map(|e| socket(&e)).transpose()?,
             cni: cni_conf_dir.map(|conf_dir| Cni { conf_dir, bin_dirs: bin_dirs(cni_bin_dir) }),
             max_requests_inflight: max_requests_inflight.unwrap_or(400),
@@ -400,8 +404,12 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// `A=true,B=false`.
-fn switches(flag: &str, text: Option<&str>) -> Result<Vec<(String, bool)>> {
+/// `A=true,B=false`, if the names are known.
+fn switches(
+    flag: &str,
+    text: Option<&str>,
+    check: impl Fn(&[(String, bool)]) -> Result<(), String>,
+) -> Result<Vec<(String, bool)>> {
     let parse = |pair: &str| {
         // As upstream: an API group alone is switched on, a feature gate is always given its value.
         let bare = (pair, if flag == "runtime-config" { "true" } else { "" });
@@ -409,7 +417,10 @@ fn switches(flag: &str, text: Option<&str>) -> Result<Vec<(String, bool)>> {
         let Ok(value) = value.parse() else { bail!("--{flag}: {pair:?} must be NAME=true or NAME=false") };
         Ok((key.to_owned(), value))
     };
-    text.unwrap_or("").split(',').filter(|pair| !pair.is_empty()).map(parse).collect()
+    let pairs = text.unwrap_or("").split(',').filter(|pair| !pair.is_empty());
+    let set: Vec<(String, bool)> = pairs.map(parse).collect::<Result<_>>()?;
+    check(&set).map_err(|why| anyhow::anyhow!("--{flag}: {why}"))?;
+    Ok(set)
 }
 
 /// `memory.available<100Mi,nodefs.available<5%`.

@@ -44,7 +44,31 @@ fn is_on(config: &Config, group: &str, version: &str, resource: &str) -> bool {
         }
     }
     let gate = GATED.iter().find(|(r, _)| *r == resource).map(|(_, gate)| *gate);
-    on && gate.is_none_or(|gate| config.feature_gates.iter().any(|(name, v)| name == gate && *v))
+    on && gate.is_none_or(|gate| crate::gates::is_on(&config.feature_gates, gate))
+}
+
+/// What is wrong with `--runtime-config`, in upstream's words.
+pub fn check_runtime_config(set: &[(String, bool)]) -> Result<(), String> {
+    if let [(name, false)] = set
+        && name == "api/all"
+    {
+        return Err("invalid runtime-config with only api/all=false".to_owned());
+    }
+    let served = |group: &str| {
+        TABLE
+            .lines()
+            .filter_map(|line| line.strip_prefix("@ "))
+            .any(|gv| gv.split_once('/').map(|(g, _)| g) == Some(group))
+    };
+    let mut unknown: Vec<String> = set
+        .iter()
+        .filter_map(|(key, _)| key.split_once('/'))
+        .filter(|(group, _)| *group != "api" && !served(group))
+        .map(|(group, rest)| format!("{group}/{}", rest.split('/').next().unwrap_or(rest)))
+        .collect();
+    unknown.sort();
+    unknown.dedup();
+    if unknown.is_empty() { Ok(()) } else { Err(format!("unknown api groups {}", unknown.join(","))) }
 }
 
 fn words(list: &str) -> Vec<String> {

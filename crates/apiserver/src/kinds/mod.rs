@@ -1,7 +1,7 @@
 //! What is served: resources by group and version, and where their objects live.
 
 mod builtin;
-pub use builtin::load as builtin;
+pub use builtin::{check_runtime_config, load as builtin};
 pub mod events;
 mod map;
 mod storage;

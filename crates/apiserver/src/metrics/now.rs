@@ -186,11 +186,17 @@ fn build(core: &Core, out: &mut Writer) {
     let values = fields.map(|field| version[field].as_str().unwrap_or("").to_owned()).to_vec();
     let info = about("kubernetes_build_info", "BETA", "What was built, from what: always 1.", labels);
     out.add(info, "gauge", vec![(values, 1.0)]);
-    let gates = core.config.feature_gates.iter();
-    let gates =
-        gates.map(|(name, on)| (vec![name.clone(), String::new()], f64::from(u8::from(*on)))).collect();
-    let enabled =
-        about("kubernetes_feature_enabled", "BETA", "Feature gates that were set.", &["name", "stage"]);
+    let set = &core.config.feature_gates;
+    let gates = crate::gates::known().map(|gate| {
+        let stage = if gate.stage == "GA" { "" } else { gate.stage };
+        (
+            vec![gate.name.to_owned(), stage.to_owned()],
+            f64::from(u8::from(crate::gates::is_on(set, gate.name))),
+        )
+    });
+    let gates = gates.collect();
+    let words = "This metric records the data about the stage and enablement of a k8s feature.";
+    let enabled = about("kubernetes_feature_enabled", "BETA", words, &["name", "stage"]);
     out.add(enabled, "gauge", gates);
 }
 

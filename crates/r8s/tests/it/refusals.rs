@@ -66,6 +66,8 @@ fn what_cannot_work_is_refused() {
         (&["--config", "/no/such/file"][..], "cannot read /no/such/file"),
         (&["--cluster-cidr", "nonsense"], "--cluster-cidr"),
         (&["--eviction-hard", "nodefs<1"], "the signals are"),
+        (&["--feature-gates", "NoSuchGate=true"], "unrecognized feature gate: NoSuchGate"),
+        (&["--runtime-config", "no.such.group/v1=true"], "unknown api groups no.such.group/v1"),
         (&["--bind-address", "203.0.113.1"], "cannot listen on 203.0.113.1:6443"),
         (&["--container-runtime-endpoint", "unix:///no/such.sock"], "/no/such.sock"),
         (&["--etcd-servers", "http://127.0.0.1:1"], "etcd"),
