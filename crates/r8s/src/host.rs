@@ -5,6 +5,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use anyhow::{Context, Result, bail};
+use kernel::net::Rtnl;
+use kernel::net::rtnl::Link;
 
 /// The host's name in the form a Node may have: lower case, as upstream's kubelet does it.
 pub fn node_name() -> Result<String> {
@@ -15,8 +17,8 @@ pub fn node_name() -> Result<String> {
     Ok(name)
 }
 
-/// The address this host would use to reach others: of the interface with the default route; loopback without one.
-/// No packet is sent.
+/// The address this host would use to reach others: of the interface with the default route, else of any other that
+/// has one; loopback without any network. No packet is sent.
 pub fn primary_address() -> IpAddr {
     let probe = |local: &str, remote: &str| {
         let socket = UdpSocket::bind((local, 0)).ok()?;
@@ -26,7 +28,27 @@ pub fn primary_address() -> IpAddr {
     // Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
     probe("0.0.0.0", "192.0.2.1")
         .or_else(|| probe("::", "2001:db8::1"))
+        .or_else(|| any_address().ok().flatten())
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The first address of a link that leads out of this host.
+fn any_address() -> Result<Option<IpAddr>> {
+    let mut rtnl = Rtnl::open()?;
+    let leads_out = |link: &Link| {
+        link.up
+            && link.name != "lo"
+            && link.master.is_none()
+            && !matches!(link.kind.as_str(), "bridge" | "vxlan")
+    };
+    let outer: Vec<u32> =
+        rtnl.links()?.iter().filter(|link| leads_out(link)).map(|link| link.index).collect();
+    let addresses = rtnl.addresses()?.into_iter().filter(|(index, _)| outer.contains(index));
+    let global = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local() && !ip.is_loopback(),
+    };
+    Ok(addresses.map(|(_, cidr)| cidr.addr).find(global))
 }
 
 /// Running pods needs root.

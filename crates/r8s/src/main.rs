@@ -9,6 +9,7 @@ mod credentials;
 mod host;
 mod images;
 mod instance;
+mod offline;
 mod paths;
 mod supervise;
 mod telemetry;

@@ -97,6 +97,11 @@ impl Paths {
         self.run().join("runtime-endpoint")
     }
 
+    /// The address that was lent to a host without a network.
+    pub fn lent_address(&self) -> PathBuf {
+        self.run().join("lent-address")
+    }
+
     pub fn pod_logs(&self) -> PathBuf {
         self.root.join("var/log/pods")
     }

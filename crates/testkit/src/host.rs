@@ -16,20 +16,30 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Result<Self> {
+        let host = Self::offline()?;
+        // A veth pair with both ends here: a card that is up, without a way out (there is no dummy driver everywhere).
+        host.sh(&format!(
+            "ip link set lo up && ip link add eth0 type veth peer name eth0-far && ip link set eth0-far up && \
+             ip addr add {ADDRESS}/24 dev eth0 && ip link set eth0 up && ip route add default dev eth0"
+        ))?;
+        Ok(host)
+    }
+
+    /// A machine that has no network at all.
+    pub fn offline() -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("r8s-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run("ip", &["netns", "add", &name])?;
-        let host = Self { name };
-        // A veth pair with both ends here: a card that is up, without a way out (there is no dummy driver everywhere).
-        let link = format!(
-            "ip link set lo up && ip link add eth0 type veth peer name eth0-far && ip link set eth0-far up && \
-             ip addr add {ADDRESS}/24 dev eth0 && ip link set eth0 up && ip route add default dev eth0"
-        );
-        let status = host.command("sh").args(["-c", &link]).status().context("nsenter")?;
+        Ok(Self { name })
+    }
+
+    /// Runs a line of shell on this host.
+    pub fn sh(&self, line: &str) -> Result<()> {
+        let status = self.command("sh").args(["-c", line]).status().context("nsenter")?;
         if !status.success() {
-            bail!("cannot set up the network namespace {}", host.name);
+            bail!("in the network namespace {}: {line}: {status}", self.name);
         }
-        Ok(host)
+        Ok(())
     }
 
     /// A command that will run on this host: its network, everybody's files.

@@ -15,6 +15,7 @@ use rustix::mount::UnmountFlags;
 
 use crate::host::{self, NetworkOwner};
 use crate::instance::Instance;
+use crate::offline::{self, StandIn};
 use crate::paths::Paths;
 use crate::{config, wiring};
 
@@ -54,7 +55,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     unmount_below(&[paths.lib(), paths.run()])?;
     match network {
         // Also on a host that never had a pod: nothing there is success.
-        Ok(_owner) => proxy::remove().context("cannot remove the Services' packet rules")?,
+        Ok(_owner) => {
+            proxy::remove().context("cannot remove the Services' packet rules")?;
+            offline::ensure(StandIn::default(), &paths.lent_address())?;
+        }
         Err(pid) => {
             println!("process {pid} runs another cluster on this host's network: bridge and rules stay")
         }

@@ -58,11 +58,12 @@ pub fn run_on_threads(life: impl Future<Output = Result<()>>) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Server, paths: Paths, started: Instant) -> Result<()> {
+async fn serve(mut config: Server, paths: Paths, started: Instant) -> Result<()> {
     // The root directory is asked first: who starts the same cluster twice hears that.
     drop(Instance::acquire(&paths)?);
     let _network = NetworkOwner::acquire()?;
     wiring::node::port_is_free(&config)?;
+    wiring::node::ensure_reachable(&mut config, &paths)?;
     let shutdown = CancellationToken::new();
     let ControlPlane { api, credentials, serving, _instance } =
         ControlPlane::start(&config, &paths, started, &shutdown).await?;

@@ -19,6 +19,7 @@ use super::identity;
 use crate::config::{self, Server};
 use crate::control;
 use crate::credentials::Credentials;
+use crate::offline::{self, StandIn};
 use crate::paths::Paths;
 use crate::supervise::Supervisor;
 
@@ -30,6 +31,19 @@ pub struct NodeParts {
     /// `None`: CNI plugins connect the pods, ours or the other runtime's.
     pub network: Option<Network>,
     pub runtime: Arc<dyn Cri>,
+}
+
+/// Sees to it that the node has an address at which its pods can reach it, and that Services can be reached from it.
+pub fn ensure_reachable(config: &mut Server, paths: &Paths) -> Result<()> {
+    let range = config.cluster_cidr.kernel();
+    let address = range.nth(range.size() - 1).filter(|_| config.node_ip.is_loopback());
+    if let Some(address) = address {
+        println!("this host has no network: {address} on its loopback link stands in for it");
+        config.node_ip = address;
+    }
+    let services = config.service_cidr.kernel();
+    let services = (services.is_ipv4() == config.node_ip.is_ipv4()).then_some((services, config.node_ip));
+    offline::ensure(StandIn { address, services }, &paths.lent_address())
 }
 
 /// Opens the runtime (taking over what runs) and the pod network.

@@ -6,6 +6,7 @@ mod crashes;
 mod first_light;
 mod images;
 mod leftovers;
+mod offline;
 mod refusals;
 mod reset;
 mod web;
