@@ -6,6 +6,7 @@
 mod api;
 mod discovery;
 mod error;
+mod jsonpath;
 mod manifest;
 mod output;
 mod verbs;

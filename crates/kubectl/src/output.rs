@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use crate::discovery::Resource;
 use crate::error::{Error, Result};
+use crate::jsonpath::Template;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Format {
     Table { wide: bool },
     Name,
     Json,
     Yaml,
+    JsonPath(Template),
 }
 
 impl Format {
@@ -23,8 +25,14 @@ impl Format {
             Some("name") => Ok(Self::Name),
             Some("json") => Ok(Self::Json),
             Some("yaml") => Ok(Self::Yaml),
+            Some(other) if let Some(template) = other.strip_prefix("jsonpath=") => {
+                match Template::parse(template) {
+                    Ok(template) => Ok(Self::JsonPath(template)),
+                    Err(why) => Err(Error::Usage(format!("error parsing jsonpath {template}, {why}"))),
+                }
+            }
             Some(other) => Err(Error::Usage(format!(
-                "unable to match a printer suitable for the output format \"{other}\", allowed formats are: json,name,wide,yaml"
+                "unable to match a printer suitable for the output format \"{other}\", allowed formats are: json,jsonpath,name,wide,yaml"
             ))),
         }
     }
@@ -38,11 +46,14 @@ pub fn say(text: &str) {
     }
 }
 
-/// An object as JSON or YAML, without managedFields as kubectl shows it.
-pub fn object(value: &Value, format: Format) -> Result<String> {
+/// An object as JSON, YAML or what a template says of it, without managedFields as kubectl shows it.
+pub fn object(value: &Value, format: &Format) -> Result<String> {
     let mut value = value.clone();
     strip(&mut value);
     match format {
+        Format::JsonPath(template) => {
+            template.render(&value).map_err(|why| Error::Usage(format!("error executing jsonpath: {why}")))
+        }
         Format::Yaml => serde_saphyr::to_string(&value).map_err(|e| Error::Usage(e.to_string())),
         _ => Ok(format!("{:#}\n", value)),
     }

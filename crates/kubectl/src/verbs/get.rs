@@ -21,7 +21,7 @@ pub struct Arguments {
     selector: Option<String>,
     #[arg(long)]
     field_selector: Option<String>,
-    /// wide, json, yaml or name
+    /// wide, json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long)]
     output: Option<String>,
     /// Go on showing changes
@@ -38,7 +38,7 @@ pub async fn run(arguments: Arguments, session: &Session) -> Result<u8> {
     let resources = session.resources().await?;
     let targets = targets(&resources, &arguments.words)?;
     let view = View { arguments: &arguments, session, format, several: targets.len() > 1 };
-    match format {
+    match view.format {
         Format::Table { .. } if arguments.watch => view.watch(&targets).await,
         Format::Table { .. } => view.tables(&targets).await,
         _ => view.objects(&targets).await,
@@ -68,11 +68,11 @@ impl View<'_> {
     fn path(&self, target: &Target) -> String {
         match &target.name {
             Some(name) => api::path(&target.resource, self.namespace(), Some(name)),
-            None => format!(
-                "{}{}",
-                api::path(&target.resource, self.namespace(), None),
-                self.query(&[("limit", "500")])
-            ),
+            None => {
+                let page: &[_] =
+                    if matches!(self.format, Format::Table { .. }) { &[("limit", "500")] } else { &[] };
+                format!("{}{}", api::path(&target.resource, self.namespace(), None), self.query(page))
+            }
         }
     }
 
@@ -169,7 +169,7 @@ impl View<'_> {
                 json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
             }
         };
-        say(&output::object(&value, self.format)?);
+        say(&output::object(&value, &self.format)?);
         Ok(0)
     }
 

@@ -18,10 +18,10 @@ pub async fn run(arguments: Arguments, session: &Session) -> Result<u8> {
     let server = api::get(&session.client, "/version", "application/json").await?;
     let client = env!("CARGO_PKG_VERSION");
     match Format::parse(arguments.output.as_deref())? {
-        format @ (Format::Json | Format::Yaml) => {
+        format @ (Format::Json | Format::Yaml | Format::JsonPath(_)) => {
             let both =
                 json!({"clientVersion": {"gitVersion": format!("r8s v{client}")}, "serverVersion": server});
-            say(&output::object(&both, format)?);
+            say(&output::object(&both, &format)?);
         }
         _ => {
             let version = server["gitVersion"].as_str().unwrap_or("unknown");
