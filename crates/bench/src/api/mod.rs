@@ -2,6 +2,7 @@
 //! operations per second, p50 and p99 of the latency, the server's CPU time per operation and its resident memory.
 //! CPU per operation is the figure that holds on a busy machine.
 
+mod nodes;
 mod pods;
 mod watch;
 
@@ -32,7 +33,13 @@ pub struct Args {
     keep: bool,
     /// How many pods
     #[arg(long, default_value_t = 5000)]
-    objects: usize,
+    pods: usize,
+    /// How many nodes are created and listed before the pods; they stay
+    #[arg(long, default_value_t = 0)]
+    nodes: usize,
+    /// Only these operations, of `create`, `get`, `patch`, …; what they work on must be there
+    #[arg(long, value_delimiter = ',', value_name = "OPERATION,…")]
+    only: Vec<String>,
     /// Connections that work at once
     #[arg(long, default_value_t = 16)]
     workers: usize,
@@ -40,6 +47,15 @@ pub struct Args {
     #[arg(long, default_value_t = 100)]
     watches: usize,
 }
+
+impl Args {
+    fn wants(&self, operation: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == operation)
+    }
+}
+
+/// Watches are measured after it: every pod is as large as it gets.
+const LAST_WRITE: &str = "status";
 
 /// A server under test.
 struct Target {
@@ -109,11 +125,11 @@ pub async fn run(args: Args) -> Result<()> {
         pods::prepare(&target.server).await.with_context(|| target.name.clone())?;
     }
     for phase in &phases(&args) {
-        for target in &mut targets {
+        for target in targets.iter_mut().filter(|_| args.wants(phase.name)) {
             let row = measure(target, phase, args.workers).await;
             target.add(row.with_context(|| phase.name)?);
         }
-        if phase.name == "status" {
+        if phase.name == LAST_WRITE && args.wants(watch::NAME) {
             for target in &mut targets {
                 let row = watch::fan_out(&target.server, &target.processes, args.watches).await;
                 target.add(row.context("watch")?);
@@ -140,9 +156,12 @@ pub async fn run(args: Args) -> Result<()> {
         "resident MB",
         "answer KB",
     ];
+    let named = |name| targets[0].rows.iter().find(|row| row.name == name);
+    let size = named("get").or_else(|| named("create")).map_or(0, |row| row.bytes);
     let text = format!(
-        "{} pods of 6.3 KB, {} workers, {} watches\n\n{}",
-        args.objects,
+        "{} pods of {:.1} KB, {} workers, {} watches\n\n{}",
+        args.pods,
+        size as f64 / 1e3,
         args.workers,
         args.watches,
         table::markdown(&header, &rows)
@@ -164,11 +183,15 @@ struct Phase {
 }
 
 fn phases(args: &Args) -> Vec<Phase> {
-    let all = args.objects;
+    let all = args.pods;
     let some = all.min(2000);
     let phase =
         |name, count, workers, call: fn(usize) -> Call| Phase { name, count, workers, call: Box::new(call) };
     let mut phases = vec![
+        phase("create nodes", args.nodes, usize::MAX, |i| {
+            Call::with_body(Method::POST, nodes::COLLECTION, "application/json", &nodes::node(i))
+        }),
+        phase("list nodes (JSON)", 10, 2, |_| Call::get(nodes::COLLECTION)),
         phase("create", all, usize::MAX, |i| {
             Call::with_body(Method::POST, pods::COLLECTION, "application/json", &pods::pod(i))
         }),
@@ -192,7 +215,7 @@ fn phases(args: &Args) -> Vec<Phase> {
             let path = format!("{}?fieldManager=bench-apply", pods::path(i));
             Call::with_body(Method::PATCH, path, "application/apply-patch+yaml", &object)
         }),
-        phase("status", some, usize::MAX, |i| {
+        phase(LAST_WRITE, some, usize::MAX, |i| {
             let status =
                 json!({"status": {"phase": "Running", "podIP": format!("10.1.{}.{}", i / 250, i % 250)}});
             let path = format!("{}/status", pods::path(i));
@@ -207,6 +230,9 @@ fn phases(args: &Args) -> Vec<Phase> {
             Call::with_body(Method::DELETE, pods::COLLECTION, "application/json", &options)
         }),
     ];
+    if args.nodes == 0 {
+        phases.retain(|phase| !phase.name.contains("nodes"));
+    }
     if args.keep {
         phases.retain(|phase| !phase.name.starts_with("delete"));
     }

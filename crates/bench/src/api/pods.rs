@@ -1,4 +1,4 @@
-//! The pods of the load: about 6.3 KB each as the server stores them.
+//! The pods of the load: about 6.3 KB each as the server gives them.
 
 use anyhow::Result;
 use http::Method;
@@ -42,7 +42,7 @@ pub async fn count(server: &Server) -> Result<usize> {
 
 /// A pod with two containers, environment, probes, volumes, labels and annotations.
 pub fn pod(i: usize) -> Value {
-    let environment: Vec<Value> = (0..14)
+    let environment: Vec<Value> = (0..2)
         .map(|n| json!({"name": format!("SETTING_{n}"), "value": format!("value-{n}-of-the-application")}))
         .collect();
     let probe = |port: u16| json!({"httpGet": {"path": "/healthz", "port": port}, "periodSeconds": 10, "timeoutSeconds": 2});
@@ -65,7 +65,7 @@ pub fn pod(i: usize) -> Value {
         "metadata": {
             "name": name(i),
             "labels": {"app": "load", "shard": (i % 50).to_string(), "tier": "backend", "release": "r-2026-11"},
-            "annotations": {"example.org/owner": "team-load", "example.org/notes": "x".repeat(200)},
+            "annotations": {"example.org/owner": "team-load", "example.org/notes": "x".repeat(120)},
         },
         "spec": {
             "nodeName": format!("node-{}", i % 100),

@@ -11,6 +11,8 @@ use super::{Measured, Row, pods};
 use crate::connection::{Call, Server};
 use crate::process::{self, Process};
 
+pub const NAME: &str = "watch event delivered";
+
 const CHANGES: usize = 200;
 
 pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> Result<Row> {
@@ -50,7 +52,7 @@ pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> 
     let elapsed = started.elapsed();
     let measured =
         Measured { operations: CHANGES * watches, elapsed, before, after: process::total(processes)? };
-    Ok(measured.row("watch event delivered", &mut latencies))
+    Ok(measured.row(NAME, &mut latencies))
 }
 
 /// When each change arrived. Rounds must come as 0, 1, 2, … and versions must rise.
