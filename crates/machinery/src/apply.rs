@@ -36,10 +36,8 @@ pub fn merge_unowned(
     configuration: &serde_json::Value,
 ) -> Result<serde_json::Value, String> {
     let node = node::Node::of(schema);
-    let wrong = walk::validate(node, configuration, false);
-    if !wrong.is_empty() {
-        return Err(format!("failed to convert patch object to typed object: {}", walk::show(&wrong)));
-    }
+    walk::validate(node, configuration, false)
+        .map_err(|wrong| format!("failed to convert patch object to typed object: {}", walk::show(&wrong)))?;
     let mut atomics = Vec::new();
     merge::atomics(node, configuration, "", &mut atomics);
     if !atomics.is_empty() {

@@ -17,42 +17,51 @@ impl Comparison {
     pub fn filtered(self, filter: Option<&Filter>) -> Self {
         let Some(filter) = filter else { return self };
         Self {
-            removed: filter.apply(&self.removed),
-            modified: filter.apply(&self.modified),
-            added: filter.apply(&self.added),
+            removed: filter.apply(self.removed),
+            modified: filter.apply(self.modified),
+            added: filter.apply(self.added),
         }
     }
 }
 
 pub(super) fn compare(node: Node, old: &Value, new: &Value) -> Comparison {
-    let mut walk = Walk { path: Vec::new(), out: Comparison::default() };
-    walk.compare(node, Some(old), Some(new));
-    walk.out
+    let Found { removed, modified, added } = found(node, Some(old), Some(new));
+    Comparison { removed: removed.below, modified: modified.below, added: added.below }
 }
 
-struct Walk {
-    path: Vec<Element>,
-    out: Comparison,
+/// What has changed at one place: itself, and what is below it.
+#[derive(Default)]
+struct Found {
+    removed: Place,
+    modified: Place,
+    added: Place,
 }
 
-impl Walk {
-    fn compare(&mut self, node: Node, old: Option<&Value>, new: Option<&Value>) {
-        // what is the same needs no walk
-        if let (Some(old), Some(new)) = (old, new) {
-            if old == new {
-                return;
-            }
-            if !node.same_kind(old, new) {
-                self.handle(node.kind(Some(old)), Some(old), Some(new));
+#[derive(Default)]
+struct Place {
+    member: bool,
+    below: Set,
+}
+
+impl Found {
+    /// Takes in what was found below, under the element that leads there.
+    fn take(&mut self, element: impl Fn() -> Element, below: Found) {
+        let Found { removed, modified, added } = below;
+        let sides = [(&mut self.removed, removed), (&mut self.modified, modified), (&mut self.added, added)];
+        for (of, Place { member, below }) in sides {
+            if member || !below.is_empty() {
+                of.below.put(element(), member, below);
             }
         }
-        let leaf = self.handle(node.kind(new.or(old)), old, new);
-        if !leaf {
-            match (old, new) {
-                (None, _) => self.out.added.insert(&self.path),
-                (_, None) => self.out.removed.insert(&self.path),
-                _ => {}
-            }
+    }
+
+    /// A place that is compared as one piece.
+    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) {
+        match (old, new) {
+            (None, _) => self.added.member = true,
+            (_, None) => self.removed.member = true,
+            (Some(old), Some(new)) if !same(old, new) => self.modified.member = true,
+            _ => {}
         }
     }
 
@@ -75,17 +84,16 @@ impl Walk {
                     return true;
                 }
                 for (key, old) in a.into_iter().flatten() {
-                    self.below(
-                        of.under(key),
-                        Element::Field(key.clone()),
-                        Some(old),
-                        b.and_then(|b| b.get(key)),
-                    );
+                    let Some(node) = of.under(key) else { continue };
+                    let below = found(node, Some(old), b.and_then(|b| b.get(key)));
+                    self.take(|| Element::field(key), below);
                 }
                 for (key, new) in b.into_iter().flatten() {
-                    if a.is_none_or(|a| !a.contains_key(key)) {
-                        self.below(of.under(key), Element::Field(key.clone()), None, Some(new));
+                    if a.is_some_and(|a| a.contains_key(key)) {
+                        continue;
                     }
+                    let Some(node) = of.under(key) else { continue };
+                    self.take(|| Element::field(key), found(node, None, Some(new)));
                 }
                 false
             }
@@ -98,22 +106,6 @@ impl Walk {
                 self.list(&of, a, b);
                 false
             }
-        }
-    }
-
-    fn below(&mut self, node: Option<Node>, element: Element, old: Option<&Value>, new: Option<&Value>) {
-        let Some(node) = node else { return };
-        self.path.push(element);
-        self.compare(node, old, new);
-        self.path.pop();
-    }
-
-    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) {
-        match (old, new) {
-            (None, _) => self.out.added.insert(&self.path),
-            (_, None) => self.out.removed.insert(&self.path),
-            (Some(old), Some(new)) if !same(old, new) => self.out.modified.insert(&self.path),
-            _ => {}
         }
     }
 
@@ -133,37 +125,51 @@ impl Walk {
             if is_old { all[at].1.push(item) } else { all[at].2.push(item) }
         }
         for (element, old, new) in all {
+            let mut item = Found::default();
             match (&old[..], &new[..]) {
-                ([] | [_], [] | [_]) => {
-                    self.below(Some(of.item), element, old.first().copied(), new.first().copied());
-                }
+                ([] | [_], [] | [_]) => item = found(of.item, old.first().copied(), new.first().copied()),
                 ([_, _, ..], [_, _, ..]) => {
                     let equal = old.len() == new.len() && old.iter().zip(&new).all(|(a, b)| same(a, b));
-                    if !equal {
-                        self.mark(element, |c| &mut c.modified);
-                    }
+                    item.modified.member = !equal;
                 }
                 ([_, _, ..], _) => {
                     if let [new] = new[..] {
-                        self.below(Some(of.item), element.clone(), None, Some(new));
+                        item = found(of.item, None, Some(new));
                     }
-                    self.mark(element, |c| &mut c.removed);
+                    item.removed.member = true;
                 }
                 (_, _) => {
                     if let [old] = old[..] {
-                        self.below(Some(of.item), element.clone(), Some(old), None);
+                        item = found(of.item, Some(old), None);
                     }
-                    self.mark(element, |c| &mut c.added);
+                    item.added.member = true;
                 }
             }
+            self.take(|| element.clone(), item);
         }
     }
+}
 
-    fn mark(&mut self, element: Element, set: impl Fn(&mut Comparison) -> &mut Set) {
-        self.path.push(element);
-        set(&mut self.out).insert(&self.path);
-        self.path.pop();
+fn found(node: Node, old: Option<&Value>, new: Option<&Value>) -> Found {
+    let mut out = Found::default();
+    // what is the same needs no walk
+    if let (Some(old), Some(new)) = (old, new) {
+        if old == new {
+            return out;
+        }
+        if !node.same_kind(old, new) {
+            out.handle(node.kind(Some(old)), Some(old), Some(new));
+        }
     }
+    let leaf = out.handle(node.kind(new.or(old)), old, new);
+    if !leaf {
+        match (old, new) {
+            (None, _) => out.added.member = true,
+            (_, None) => out.removed.member = true,
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Equal; numbers by value.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, compare, same};
-use super::managers::{self, Conflict, Identity, Managed, Managers};
+use super::managers::{self, Conflict, Fields, Identity, Managed, Managers};
 use super::merge::merge;
 use super::node::Node;
 use super::set::{Filter, Set};
@@ -115,15 +115,14 @@ impl FieldManager<'_> {
     pub fn update(&self, live: &Value, mut new: Value, manager: &str) -> Value {
         let blank = self.blank_for(live);
         let live = blank.as_ref().unwrap_or(live);
-        let managed = self.managed_of(live, &new);
-        remove_managed(&mut new);
+        let managed = self.managed_of(live, take_managed(&mut new));
         // before tracking began: an object that was never tracked stays so until it is applied
         if managed.is_empty() && !meta::uid(live).is_empty() {
             return new;
         }
         match self.track(live, &new, managed, manager) {
-            Ok(managed) => set_managed(&mut new, &managed),
-            Err(_) => remove_managed(&mut new),
+            Ok(managed) => set_managed(&mut new, managed),
+            Err(_) => drop(take_managed(&mut new)),
         }
         new
     }
@@ -134,16 +133,18 @@ impl FieldManager<'_> {
         let blank = self.blank_for(live);
         let live = blank.as_ref().unwrap_or(live);
         self.check_kind(patch)?;
-        let managed = managers::decode(live.at("metadata").list("managedFields"))
-            .map_err(|e| Error::Failed(format!("failed to decode managed fields: {e}")))?;
-        let mut result = self.apply_once(live, patch, managed.clone(), manager, force);
+        let managed = || {
+            managers::read(live.at("metadata").list("managedFields").to_vec())
+                .map_err(|e| Error::Failed(format!("failed to decode managed fields: {e}")))
+        };
+        let mut result = self.apply_once(live, patch, managed()?, manager, force);
         if let (Err(Error::Conflicts(conflicts)), "kubectl") = (&result, manager) {
             // the client that applied before server-side apply takes its own fields over without conflict
             if let Some(own) = self.last_applied_fields(live) {
                 let rest: Vec<Conflict> =
                     conflicts.iter().filter(|c| !own.has(&c.elements)).cloned().collect();
                 result = match rest.is_empty() {
-                    true => self.apply_once(live, patch, managed, manager, true),
+                    true => self.apply_once(live, patch, managed()?, manager, true),
                     false => Err(Error::Conflicts(rest)),
                 };
             }
@@ -152,7 +153,7 @@ impl FieldManager<'_> {
         if manager == "kubectl" && !object.at("metadata").at("annotations").text(LAST_APPLIED).is_empty() {
             set_last_applied(&mut object, patch);
         }
-        set_managed(&mut object, &managed);
+        set_managed(&mut object, managed);
         Ok(object)
     }
 
@@ -189,17 +190,25 @@ impl FieldManager<'_> {
         self.gvk.api_version()
     }
 
-    fn managed_of(&self, live: &Value, new: &Value) -> Managers {
-        let of_live = || managers::decode(live.at("metadata").list("managedFields")).unwrap_or_default();
+    /// `given`: the new object's entries, null if it has none.
+    fn managed_of(&self, live: &Value, given: Value) -> Managers {
+        let stored = live.at("metadata").list("managedFields");
+        let of_live = || managers::read(stored.to_vec()).unwrap_or_default();
+        // most writes bring back what they have read
+        let given = match given {
+            Value::Array(entries) if !entries.is_empty() && entries == stored => {
+                return managers::read(entries).unwrap_or_default();
+            }
+            given => given,
+        };
         // a subresource's body may not change who manages the object
         if !self.subresource.is_empty() {
             return of_live();
         }
-        let given = new.at("metadata").at("managedFields");
-        if managers::is_reset(given) {
+        if managers::is_reset(&given) {
             return Managers::new();
         }
-        match managers::decode(new.at("metadata").list("managedFields")) {
+        match managers::decode(given.as_array().map_or(&[], Vec::as_slice)) {
             Ok(managed) if !managed.is_empty() => managed,
             _ => of_live(),
         }
@@ -209,8 +218,7 @@ impl FieldManager<'_> {
     fn track(&self, live: &Value, new: &Value, managed: Managers, manager: &str) -> Result<Managers, String> {
         let (node, version) = (self.node(), self.api_version());
         for (what, object) in [("new", new), ("live", live)] {
-            let errors = walk::validate(node, object, true);
-            if !errors.is_empty() {
+            if let Err(errors) = walk::validate(node, object, true) {
                 let errors = walk::show(&errors);
                 return Err(format!(
                     "failed to convert {what} object ({}) to smd typed: {errors}",
@@ -224,19 +232,26 @@ impl FieldManager<'_> {
             Err(Settle::Conflicts(_)) => return Err("conflicts although forced".into()),
             Err(Settle::Failed(error)) => return Err(error),
         };
-        let mut set = comparison.modified.union(&comparison.added);
+        let mut set = comparison.modified;
+        set.add(comparison.added);
         if let Some(filter) = self.filters.get(&version) {
-            set = filter.apply(&set);
+            set = filter.apply(set);
         }
-        set = set.difference(strip_set());
+        set.remove(strip_set());
         if !set.is_empty() {
             let name = if manager.is_empty() { "unknown" } else { manager };
             let identity = Identity::new(name, false, &version, self.subresource);
-            if let Some(before) = managed.get(&identity) {
-                set = set.union(&before.set);
-            }
             let time = Some(self.now.to_owned());
-            managed.insert(identity, Managed { set, api_version: version, time });
+            match managed.get_mut(&identity) {
+                Some(own) => {
+                    own.fields.add(set);
+                    (own.api_version, own.time) = (version, time);
+                }
+                None => {
+                    let fields = Fields::Set(set);
+                    managed.insert(identity, Managed { fields, api_version: version, time });
+                }
+            }
         }
         managers::cap(&mut managed);
         Ok(managed)
@@ -257,8 +272,7 @@ impl FieldManager<'_> {
                 .map_err(|e| Error::Failed(format!("failed to create manager for existing fields: {e}")))?;
         }
         for (what, object, duplicates) in [("patch", patch, false), ("live", live, true)] {
-            let errors = walk::validate(node, object, duplicates);
-            if !errors.is_empty() {
+            if let Err(errors) = walk::validate(node, object, duplicates) {
                 let (name, errors) = (self.name(object), walk::show(&errors));
                 return Err(Error::Failed(format!(
                     "failed to create typed {what} object ({name}): {errors}"
@@ -270,16 +284,21 @@ impl FieldManager<'_> {
             .map_err(|e| Error::Failed(format!("failed to merge config: {}", walk::show(&e))))?;
         let name = if manager.is_empty() { "unknown" } else { manager };
         let identity = Identity::new(name, true, &version, self.subresource);
-        let last = managed.get(&identity).cloned();
         let mut set = walk::field_set(node, patch);
         if let Some(filter) = self.filters.get(&version) {
-            set = filter.apply(&set);
+            set = filter.apply(set);
         }
-        let time = last.as_ref().and_then(|m| m.time.clone());
-        managed.insert(identity.clone(), Managed { set, api_version: version, time });
-        let merged = match &last {
-            Some(last) if !last.set.is_empty() => self
-                .prune(merged, &managed, last)
+        let last =
+            managed.remove(&identity).map(|last| (last.fields.into_set(), last.api_version, last.time));
+        // what was applied before and is not any more may have to go
+        let dropped =
+            last.as_ref().filter(|(before, at, _)| *at != version || !before.difference(&set).is_empty());
+        let dropped = dropped.map(|(before, at, _)| (before.clone(), at.clone()));
+        let time = last.and_then(|(_, _, time)| time);
+        managed.insert(identity.clone(), Managed { fields: Fields::Set(set), api_version: version, time });
+        let merged = match &dropped {
+            Some((before, at)) if !before.is_empty() => self
+                .prune(merged, &managed, before, at)
                 .map_err(|e| Error::Failed(format!("failed to prune fields: {e}")))?,
             _ => merged,
         };
@@ -290,8 +309,11 @@ impl FieldManager<'_> {
         };
         let changed = !same(live, &merged);
         if let Some(own) = managed.get_mut(&identity) {
-            own.set = own.set.difference(strip_set());
-            if own.set.is_empty() {
+            let mut set = std::mem::replace(&mut own.fields, Fields::Read(Value::Null)).into_set();
+            set.remove(strip_set());
+            let empty = set.is_empty();
+            own.fields = Fields::Set(set);
+            if empty {
                 managed.remove(&identity);
             } else if changed {
                 own.time = Some(self.now.to_owned());
@@ -322,7 +344,7 @@ impl FieldManager<'_> {
         let comparison = compare(self.node(), live, new).filtered(self.filters.get(&version));
         let mut others: BTreeMap<String, Option<Comparison>> = BTreeMap::new();
         let mut conflicts = Vec::new();
-        let mut losses: Vec<(Identity, Set)> = Vec::new();
+        let mut left: Vec<(Identity, Set)> = Vec::new();
         let mut missing = Vec::new();
         for (identity, managed) in managed.iter().filter(|(identity, _)| own != Some(identity)) {
             let at_version = if managed.api_version == version {
@@ -341,9 +363,16 @@ impl FieldManager<'_> {
                     }
                 }
             };
-            let lost = managed.set.intersection(&at_version.modified.union(&at_version.added));
+            let sides = [&at_version.modified, &at_version.added, &at_version.removed];
+            if !sides.iter().any(|side| managed.fields.have_any(side)) {
+                continue;
+            }
+            let mut set = managed.fields.set().into_owned();
+            let lost = set.intersection(&at_version.modified.union(&at_version.added));
             lost.for_each(&mut |path| conflicts.push(identity.conflict(path)));
-            losses.push((identity.clone(), lost.union(&at_version.removed)));
+            set.remove(&lost);
+            set.remove(&at_version.removed);
+            left.push((identity.clone(), set));
         }
         if !force && !conflicts.is_empty() {
             return Err(Settle::Conflicts(conflicts));
@@ -351,12 +380,12 @@ impl FieldManager<'_> {
         for identity in missing {
             managed.remove(&identity);
         }
-        for (identity, lost) in losses {
+        for (identity, set) in left {
             if let Some(of) = managed.get_mut(&identity) {
-                of.set = of.set.difference(&lost);
+                of.fields = Fields::Set(set);
             }
         }
-        managed.retain(|_, of| !of.set.is_empty());
+        managed.retain(|_, of| !of.fields.is_empty());
         Ok((managed, comparison))
     }
 
@@ -393,8 +422,9 @@ impl FieldManager<'_> {
             if of.api_version != self.api_version() && self.at_version(live, &of.api_version)?.is_none() {
                 continue;
             }
-            if let Some(fitted) = walk::reconcile(node_of(typed), &of.set) {
-                of.set = fitted;
+            let fits = matches!(&of.fields, Fields::Read(fields) if walk::fits(node_of(typed), fields));
+            if !fits && let Some(fitted) = walk::reconcile(node_of(typed), &of.fields.set()) {
+                of.fields = Fields::Set(fitted);
             }
             out.insert(identity, of);
         }
@@ -402,28 +432,27 @@ impl FieldManager<'_> {
     }
 
     /// Takes out what this manager applied last time and no longer does, unless somebody else owns it too.
-    fn prune(&self, merged: Value, managed: &Managers, last: &Managed) -> Result<Value, String> {
-        let Some(typed) = self.typed_at(&last.api_version) else { return Ok(merged) };
-        let Some(converted) = self.at_version(&merged, &last.api_version)? else { return Ok(merged) };
+    fn prune(&self, merged: Value, managed: &Managers, last: &Set, at: &str) -> Result<Value, String> {
+        let Some(typed) = self.typed_at(at) else { return Ok(merged) };
+        let Some(converted) = self.at_version(&merged, at)? else { return Ok(merged) };
         let node = node_of(typed);
         let named = |set: &Set| walk::with_named_fields(Some(node), set);
-        let mut pruned = walk::remove_items(node, &converted, &named(&last.set));
+        let mut pruned = walk::remove_items(node, &converted, &named(last));
         // what anybody manages comes back, version by version, the last applied one first
         let mut by_version: BTreeMap<&str, Set> = BTreeMap::new();
         for of in managed.values() {
-            let set = by_version.entry(&of.api_version).or_default();
-            *set = set.union(&of.set);
+            by_version.entry(&of.api_version).or_default().add(of.fields.set().into_owned());
         }
         let mut versions: Vec<&str> = by_version.keys().copied().collect();
-        versions.sort_by_key(|v| *v != last.api_version);
+        versions.sort_by_key(|v| *v != at);
         for version in versions {
             pruned = self.add_back_owned(&merged, pruned, version, &by_version[version])?;
         }
-        let Some(pruned) = self.at_version(&pruned, &last.api_version)? else { return Ok(merged) };
+        let Some(pruned) = self.at_version(&pruned, at)? else { return Ok(merged) };
         // and so does what this manager never had
         let in_pruned = named(&walk::field_set(node, &pruned));
         let in_merged = named(&walk::field_set(node, &converted));
-        let gone = in_merged.difference(&in_pruned).intersection(&named(&last.set));
+        let gone = in_merged.difference(&in_pruned).intersection(&named(last));
         let result = walk::remove_items(node, &converted, &gone);
         Ok(self.at_version(&result, &self.api_version())?.unwrap_or(result))
     }
@@ -451,7 +480,7 @@ impl FieldManager<'_> {
         let text = live.at("metadata").at("annotations").text(LAST_APPLIED);
         let applied = codec::decode_any(text.as_bytes()).ok()?;
         let node = self.node();
-        let valid = |object: &Value| walk::validate(node, object, false).is_empty();
+        let valid = |object: &Value| walk::validate(node, object, false).is_ok();
         if applied.text("apiVersion") != self.api_version() || !valid(live) || !valid(&applied) {
             return None;
         }
@@ -492,15 +521,14 @@ fn strip_set() -> &'static Set {
     })
 }
 
-fn remove_managed(object: &mut Value) {
-    if let Some(metadata) = object.child_if("metadata") {
-        metadata.unset("managedFields");
-    }
+/// Null if there are none.
+fn take_managed(object: &mut Value) -> Value {
+    object.child_if("metadata").and_then(|metadata| metadata.unset("managedFields")).unwrap_or_default()
 }
 
-fn set_managed(object: &mut Value, managed: &Managers) {
+fn set_managed(object: &mut Value, managed: Managers) {
     if managed.is_empty() {
-        remove_managed(object);
+        drop(take_managed(object));
     } else {
         object.child("metadata").set("managedFields", managers::encode(managed));
     }
@@ -529,7 +557,7 @@ fn set_last_applied(object: &mut Value, patch: &Value) {
 /// An update that would change nothing but the times of managed fields keeps the old ones, and so is no update.
 pub fn keep_times_if_same(live: &Value, new: &mut Value) {
     let (old, now) = (live.at("metadata").list("managedFields"), new.at("metadata").list("managedFields"));
-    if old.is_empty() || old.len() != now.len() || old == now {
+    if old.is_empty() || old.len() != now.len() || old == now || !same_but_managers(live, new) {
         return;
     }
     let timeless = |entries: &[Value]| -> Vec<Value> {
@@ -540,12 +568,22 @@ pub fn keep_times_if_same(live: &Value, new: &mut Value) {
         entries.sort_by_cached_key(Value::to_string);
         entries
     };
-    if timeless(old) != timeless(now) {
-        return;
+    if timeless(old) == timeless(now) {
+        new.child("metadata").set("managedFields", old.to_vec());
     }
-    let mut candidate = new.clone();
-    candidate.child("metadata").set("managedFields", old.to_vec());
-    if same(&candidate, live) {
-        *new = candidate;
-    }
+}
+
+/// Are two objects the same but for their managed fields, which both have?
+fn same_but_managers(a: &Value, b: &Value) -> bool {
+    let (Value::Object(a), Value::Object(b)) = (a, b) else { return false };
+    let fields = |of: &serde_json::Map<String, Value>, other: &serde_json::Map<String, Value>, skip: &str| {
+        let alike =
+            |(key, value): (&String, &Value)| key == skip || other.get(key).is_some_and(|o| same(value, o));
+        of.len() == other.len() && of.iter().all(alike)
+    };
+    let metadata = match (a.get("metadata"), b.get("metadata")) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => fields(a, b, "managedFields"),
+        _ => false,
+    };
+    metadata && fields(a, b, "metadata")
 }

@@ -1,5 +1,6 @@
 //! `metadata.managedFields`: who manages what, read and written; and conflicts between them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -24,10 +25,64 @@ pub(super) struct Identity {
 
 #[derive(Clone, Debug)]
 pub(super) struct Managed {
-    pub set: Set,
+    pub fields: Fields,
     pub api_version: String,
     /// RFC 3339; None: unknown.
     pub time: Option<String>,
+}
+
+/// The fields of a manager. Most writes touch few managers: what the others have stays as it was read.
+#[derive(Clone, Debug)]
+pub(super) enum Fields {
+    /// A `FieldsV1` value as this module writes it.
+    Read(Value),
+    Set(Set),
+}
+
+impl Fields {
+    pub fn set(&self) -> Cow<'_, Set> {
+        match self {
+            Fields::Read(fields) => Cow::Owned(Set::from_fields(fields).unwrap_or_default()),
+            Fields::Set(set) => Cow::Borrowed(set),
+        }
+    }
+
+    pub fn add(&mut self, more: Set) {
+        match self {
+            Fields::Read(Value::Object(fields)) => more.add_to(fields),
+            Fields::Read(_) => *self = Fields::Set(more),
+            Fields::Set(set) => set.add(more),
+        }
+    }
+
+    pub fn into_set(self) -> Set {
+        match self {
+            Fields::Read(fields) => Set::from_fields(&fields).unwrap_or_default(),
+            Fields::Set(set) => set,
+        }
+    }
+
+    fn into_value(self) -> Value {
+        match self {
+            Fields::Read(fields) => fields,
+            Fields::Set(set) => set.to_fields(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Fields::Read(fields) => fields.as_object().is_none_or(|map| map.keys().all(|key| key == ".")),
+            Fields::Set(set) => set.is_empty(),
+        }
+    }
+
+    /// Is any of these paths among them?
+    pub fn have_any(&self, of: &Set) -> bool {
+        match self {
+            Fields::Read(fields) => of.any_in(fields),
+            Fields::Set(set) => !set.intersection(of).is_empty(),
+        }
+    }
 }
 
 pub(super) type Managers = BTreeMap<Identity, Managed>;
@@ -92,14 +147,27 @@ pub(super) fn conflict_message(conflicts: &[Conflict]) -> String {
 }
 
 pub(super) fn decode(entries: &[Value]) -> Result<Managers, String> {
+    let mut out = read(entries.to_vec())?;
+    for managed in out.values_mut() {
+        if let Fields::Read(fields) = &managed.fields {
+            let set = Set::from_fields(fields)
+                .map_err(|e| format!("error decoding versioned set: error decoding set: {e}"))?;
+            managed.fields = Fields::Set(set);
+        }
+    }
+    Ok(out)
+}
+
+/// Entries of a stored object, which were written by this module: their fields are not looked at.
+pub(super) fn read(entries: Vec<Value>) -> Result<Managers, String> {
     let mut out = Managers::new();
-    for (n, entry) in entries.iter().enumerate() {
+    for (n, mut entry) in entries.into_iter().enumerate() {
         let applied = match entry.text("operation") {
             "Apply" => true,
             "Update" => false,
             _ => return Err("operation must be `Apply` or `Update`".into()),
         };
-        let api_version = entry.text("apiVersion");
+        let api_version = entry.text("apiVersion").to_owned();
         if api_version.is_empty() {
             return Err("apiVersion must not be empty".into());
         }
@@ -110,22 +178,20 @@ pub(super) fn decode(entries: &[Value]) -> Result<Managers, String> {
                 return Err(format!("invalid fieldsType {} in managed fields entry {n}", go_quote(other)));
             }
         }
-        let set = Set::from_fields(entry.at("fieldsV1"))
-            .map_err(|e| format!("error decoding versioned set: error decoding set: {e}"))?;
-        let identity = Identity::new(entry.text("manager"), applied, api_version, entry.text("subresource"));
+        let identity = Identity::new(entry.text("manager"), applied, &api_version, entry.text("subresource"));
         let time = entry.at("time").as_str().map(str::to_owned);
-        out.insert(identity, Managed { set, api_version: api_version.to_owned(), time });
+        let fields = Fields::Read(entry.unset("fieldsV1").unwrap_or_default());
+        out.insert(identity, Managed { fields, api_version, time });
     }
     Ok(out)
 }
 
 /// Entries in upstream's order: Apply first, then by time, manager, version.
-pub(super) fn encode(managers: &Managers) -> Vec<Value> {
-    let mut ordered: Vec<(&Identity, &Managed)> = managers.iter().collect();
+pub(super) fn encode(managers: Managers) -> Vec<Value> {
+    let mut ordered: Vec<(Identity, Managed)> = managers.into_iter().collect();
     ordered.sort_by(|(a, am), (b, bm)| {
-        let key = |m: &Managed| m.time.clone().unwrap_or_default();
         (b.applied.cmp(&a.applied))
-            .then_with(|| key(am).cmp(&key(bm)))
+            .then_with(|| am.time.as_deref().unwrap_or("").cmp(bm.time.as_deref().unwrap_or("")))
             .then_with(|| a.manager.cmp(&b.manager))
             .then_with(|| am.api_version.cmp(&bm.api_version))
             .then_with(|| a.subresource.cmp(&b.subresource))
@@ -133,21 +199,21 @@ pub(super) fn encode(managers: &Managers) -> Vec<Value> {
     ordered.into_iter().map(|(identity, managed)| encode_entry(identity, managed)).collect()
 }
 
-fn encode_entry(identity: &Identity, managed: &Managed) -> Value {
+fn encode_entry(identity: Identity, managed: Managed) -> Value {
     let mut out = Map::new();
     let operation = if identity.applied { "Apply" } else { "Update" };
     if !identity.manager.is_empty() {
-        out.insert("manager".into(), identity.manager.as_str().into());
+        out.insert("manager".into(), identity.manager.into());
     }
     out.insert("operation".into(), operation.into());
-    out.insert("apiVersion".into(), managed.api_version.as_str().into());
-    if let Some(time) = &managed.time {
-        out.insert("time".into(), time.as_str().into());
+    out.insert("apiVersion".into(), managed.api_version.into());
+    if let Some(time) = managed.time {
+        out.insert("time".into(), time.into());
     }
     out.insert("fieldsType".into(), "FieldsV1".into());
-    out.insert("fieldsV1".into(), managed.set.to_fields());
+    out.insert("fieldsV1".into(), managed.fields.into_value());
     if !identity.subresource.is_empty() {
-        out.insert("subresource".into(), identity.subresource.as_str().into());
+        out.insert("subresource".into(), identity.subresource.into());
     }
     Value::Object(out)
 }
@@ -196,7 +262,7 @@ pub(super) fn cap(managers: &mut Managers) {
             }
         }
         if let (Some(folded), Some(into)) = (managers.remove(&identity), managers.get_mut(&bucket)) {
-            into.set = folded.set.union(&into.set);
+            into.fields = Fields::Set(folded.fields.set().union(&into.fields.set()));
             into.time = folded.time;
         }
         count -= 1;

@@ -218,6 +218,17 @@ impl ListNode<'_> {
         Ok(Element::Key(key))
     }
 
+    /// Has the item a name in paths?
+    pub fn names(&self, item: &Value) -> bool {
+        match item {
+            Value::Object(map) => {
+                self.keys.iter().any(|name| map.contains_key(&**name) || self.key_default(name).is_some())
+            }
+            Value::Array(_) | Value::Null => false,
+            _ => self.keys.is_empty(),
+        }
+    }
+
     fn key_default(&self, name: &str) -> Option<&Value> {
         let Node::Typed { schema, .. } = self.item else { return None };
         schema.as_struct()?.field(name)?.schema.default.as_deref()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::managers::{self, Identity, Managed, Managers};
+use super::managers::{self, Fields, Identity, Managed, Managers};
 use super::set::{Element, Set};
 
 const SCALE: &str = "autoscaling/v1";
@@ -17,13 +17,14 @@ pub type Paths = BTreeMap<String, Vec<String>>;
 pub fn to_scale(object_entries: &[Value], paths: &Paths) -> Result<Vec<Value>, String> {
     let mut out = Managers::new();
     for (identity, managed) in managers::decode(object_entries)? {
-        let owns = paths.get(&managed.api_version).is_some_and(|path| managed.set.has(&elements(path)));
+        let owns =
+            paths.get(&managed.api_version).is_some_and(|path| managed.fields.set().has(&elements(path)));
         if owns {
-            let set = replicas();
-            out.insert(identity, Managed { set, api_version: SCALE.into(), time: managed.time });
+            let fields = Fields::Set(replicas());
+            out.insert(identity, Managed { fields, api_version: SCALE.into(), time: managed.time });
         }
     }
-    Ok(managers::encode(&out))
+    Ok(managers::encode(out))
 }
 
 /// The entries of an object after its scale was changed at `api_version`.
@@ -41,27 +42,28 @@ pub fn to_object(
     for (identity, mut managed) in objects {
         let Some(path) = paths.get(&managed.api_version) else { continue };
         let path = elements(path);
-        if managed.set.has(&path) && scale.remove(&identity).is_none() {
+        if managed.fields.set().has(&path) && scale.remove(&identity).is_none() {
             let mut lost = Set::default();
             lost.insert(&path);
-            managed.set = managed.set.difference(&lost);
-            if managed.set.is_empty() {
+            let left = managed.fields.set().difference(&lost);
+            managed.fields = Fields::Set(left);
+            if managed.fields.is_empty() {
                 continue;
             }
         }
         out.insert(identity, managed);
     }
-    let Some(path) = paths.get(api_version) else { return Ok(managers::encode(&out)) };
+    let Some(path) = paths.get(api_version) else { return Ok(managers::encode(out)) };
     for (identity, managed) in scale {
-        if !managed.set.has(&elements(&["spec".into(), "replicas".into()])) {
+        if !managed.fields.set().has(&elements(&["spec".into(), "replicas".into()])) {
             continue;
         }
         let mut set = Set::default();
         set.insert(&elements(path));
         let time = times.get(&identity).cloned().unwrap_or(managed.time);
-        out.insert(identity, Managed { set, api_version: api_version.into(), time });
+        out.insert(identity, Managed { fields: Fields::Set(set), api_version: api_version.into(), time });
     }
-    Ok(managers::encode(&out))
+    Ok(managers::encode(out))
 }
 
 fn replicas() -> Set {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map};
 
 use crate::codec::json::{decode_any, encode_any, encode_string};
 use crate::field::go_quote;
@@ -61,7 +61,7 @@ impl Element {
     fn encode(&self) -> String {
         let mut out = Vec::new();
         match self {
-            Element::Field(name) => return format!("f:{name}"),
+            Element::Field(name) => return ["f:", name].concat(),
             Element::Index(index) => return format!("i:{index}"),
             Element::Key(fields) => {
                 out.extend_from_slice(b"k:{");
@@ -271,6 +271,66 @@ impl Set {
         self.entries.push(Entry { element, member, below });
     }
 
+    /// Adds an element with what is below it.
+    pub(super) fn put(&mut self, element: Element, member: bool, below: Set) {
+        match self.find(&element) {
+            Ok(at) => {
+                let entry = &mut self.entries[at];
+                entry.member |= member;
+                entry.below.add(below);
+            }
+            Err(at) => self.entries.insert(at, Entry { element, member, below }),
+        }
+    }
+
+    /// Becomes the union with another.
+    pub(super) fn add(&mut self, other: Set) {
+        if self.entries.is_empty() {
+            *self = other;
+            return;
+        }
+        for Entry { element, member, below } in other.entries {
+            self.put(element, member, below);
+        }
+    }
+
+    /// Takes the paths of the other set out; paths below those stay.
+    pub(super) fn remove(&mut self, other: &Set) {
+        if other.entries.is_empty() {
+            return;
+        }
+        self.entries.retain_mut(|entry| {
+            let Some(gone) = other.get(&entry.element) else { return true };
+            entry.below.remove(&gone.below);
+            entry.member &= !gone.member;
+            entry.member || !entry.below.entries.is_empty()
+        });
+    }
+
+    /// Takes the paths of the other set out and what is below them.
+    fn remove_all(&mut self, other: &Set) {
+        if other.entries.is_empty() {
+            return;
+        }
+        self.entries.retain_mut(|entry| {
+            let Some(gone) = other.get(&entry.element) else { return true };
+            if gone.member {
+                return false;
+            }
+            entry.below.remove_all(&gone.below);
+            entry.member || !entry.below.entries.is_empty()
+        });
+    }
+
+    /// Is a path of the other set in this one, given as a `FieldsV1` value?
+    pub(super) fn any_in(&self, fields: &Value) -> bool {
+        let Value::Object(map) = fields else { return false };
+        self.entries.iter().any(|entry| {
+            let Some(found) = map.get(&entry.element.encode()) else { return false };
+            (entry.member && is_member(found)) || entry.below.any_in(found)
+        })
+    }
+
     #[must_use]
     pub fn union(&self, other: &Set) -> Set {
         let mut out = Vec::with_capacity(self.entries.len().max(other.entries.len()));
@@ -302,32 +362,17 @@ impl Set {
     /// Without the paths of the other set; paths below those stay.
     #[must_use]
     pub fn difference(&self, other: &Set) -> Set {
-        let mut out = Vec::new();
-        zip(&self.entries, &other.entries, |a, b| match (a, b) {
-            (Some(a), Some(b)) => {
-                let below = a.below.difference(&b.below);
-                keep(&mut out, &a.element, a.member && !b.member, below);
-            }
-            (Some(a), None) => out.push(a.clone()),
-            (None, _) => {}
-        });
-        Set { entries: out }
+        let mut out = self.clone();
+        out.remove(other);
+        out
     }
 
     /// Without the paths of the other set and what is below them.
     #[must_use]
     pub fn recursive_difference(&self, other: &Set) -> Set {
-        let mut out = Vec::new();
-        zip(&self.entries, &other.entries, |a, b| match (a, b) {
-            (Some(_), Some(b)) if b.member => {}
-            (Some(a), Some(b)) => {
-                let below = a.below.recursive_difference(&b.below);
-                keep(&mut out, &a.element, a.member, below);
-            }
-            (Some(a), None) => out.push(a.clone()),
-            (None, _) => {}
-        });
-        Set { entries: out }
+        let mut out = self.clone();
+        out.remove_all(other);
+        out
     }
 
     /// All paths: members of a level before what is below them.
@@ -362,6 +407,27 @@ impl Set {
             map.insert(entry.element.encode(), entry.below.emit(entry.member));
         }
         Value::Object(map)
+    }
+
+    /// Adds the paths to a `FieldsV1` value.
+    pub(super) fn add_to(&self, fields: &mut Map<String, Value>) {
+        let own = || (".".to_owned(), Value::Object(Map::new()));
+        for entry in &self.entries {
+            match fields.entry(entry.element.encode()) {
+                map::Entry::Vacant(place) => drop(place.insert(entry.below.emit(entry.member))),
+                map::Entry::Occupied(mut place) => {
+                    if !place.get().is_object() {
+                        place.insert(Value::Object(Map::new()));
+                    }
+                    let Value::Object(below) = place.get_mut() else { continue };
+                    let member = entry.member || below.is_empty();
+                    entry.below.add_to(below);
+                    if member && !below.is_empty() {
+                        below.extend([own()]);
+                    }
+                }
+            }
+        }
     }
 
     /// From a `FieldsV1` value.
@@ -403,6 +469,12 @@ fn keep(out: &mut Vec<Entry>, element: &Element, member: bool, below: Set) {
     }
 }
 
+/// Is the path that leads to a place of a `FieldsV1` value in the set?
+fn is_member(fields: &Value) -> bool {
+    let Value::Object(map) = fields else { return true };
+    map.contains_key(".") || map.is_empty()
+}
+
 /// Two ordered lists side by side.
 fn zip<'a>(a: &'a [Entry], b: &'a [Entry], mut each: impl FnMut(Option<&'a Entry>, Option<&'a Entry>)) {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
@@ -427,11 +499,14 @@ impl Filter {
         Filter::Exclude(Set::of_fields(paths))
     }
 
-    pub(super) fn apply(&self, set: &Set) -> Set {
+    pub(super) fn apply(&self, mut set: Set) -> Set {
         match self {
-            Filter::Exclude(excluded) => set.recursive_difference(excluded),
+            Filter::Exclude(excluded) => {
+                set.remove_all(excluded);
+                set
+            }
             Filter::Include(patterns) => {
-                include(set, &patterns.iter().map(Vec::as_slice).collect::<Vec<_>>())
+                include(&set, &patterns.iter().map(Vec::as_slice).collect::<Vec<_>>())
             }
         }
     }

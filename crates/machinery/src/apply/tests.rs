@@ -92,7 +92,7 @@ fn sets_keep_their_laws() {
         Some(Element::field("image")),
     ]]);
     assert_eq!(
-        only.apply(&set).to_fields(),
+        only.apply(set.clone()).to_fields(),
         json!({"f:spec": {"f:containers": {"k:{\"name\":\"x\"}": {".": {}, "f:image": {}}}}})
     );
 }

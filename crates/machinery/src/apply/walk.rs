@@ -25,10 +25,28 @@ pub(super) fn show(errors: &Errors) -> String {
 }
 
 /// Is the value of the type? `duplicates`: may lists name an item twice?
-pub(super) fn validate(node: Node, value: &Value, duplicates: bool) -> Errors {
+pub(super) fn validate(node: Node, value: &Value, duplicates: bool) -> Result<(), Errors> {
+    if duplicates && is_valid(node, value) {
+        return Ok(());
+    }
     let mut errors = Errors::new();
     validate_at(node, value, duplicates, &mut String::new(), &mut errors);
-    errors
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// The same without a word about what is wrong; lists may name items twice.
+fn is_valid(node: Node, value: &Value) -> bool {
+    match (node.kind(Some(value)), value) {
+        (Some(Kind::Scalar(scalar)), value) => scalar_error(scalar, value).is_none(),
+        (Some(Kind::Map(of)), Value::Object(map)) => {
+            map.iter().all(|(key, value)| of.under(key).is_some_and(|node| is_valid(node, value)))
+        }
+        (Some(Kind::List(of)), Value::Array(items)) => {
+            items.iter().all(|item| (of.atomic || of.names(item)) && is_valid(of.item, item))
+        }
+        (Some(_), value) => value.is_null(),
+        (None, _) => false,
+    }
 }
 
 fn validate_at(node: Node, value: &Value, duplicates: bool, path: &mut String, errors: &mut Errors) {
@@ -255,6 +273,27 @@ pub(super) fn with_named_fields(node: Option<Node>, set: &Set) -> Set {
         out.push(element.clone(), member, with_named_fields(node, below));
     }
     out
+}
+
+/// Do these fields (`FieldsV1`) surely fit the schema as it is, so that [`reconcile`] has nothing to do?
+pub(super) fn fits(node: Node, fields: &Value) -> bool {
+    let Value::Object(map) = fields else { return fields.is_null() };
+    let below = map.iter().filter(|(key, _)| *key != ".");
+    if matches!(node, Node::Deduced) || below.clone().next().is_none() {
+        return true;
+    }
+    match node.kind(None) {
+        Some(Kind::List(of)) => !of.atomic && below.into_iter().all(|(_, fields)| fits(of.item, fields)),
+        Some(Kind::Map(of)) => {
+            let under = |key: &str| match key.strip_prefix("f:") {
+                Some(name) => of.under(name),
+                None => of.element,
+            };
+            !of.atomic
+                && below.into_iter().all(|(key, fields)| under(key).is_none_or(|node| fits(node, fields)))
+        }
+        _ => true,
+    }
 }
 
 /// Fits a set to a schema that has changed since: what has become atomic is owned as a whole. None: it fits.
