@@ -19,7 +19,7 @@ impl Path {
 
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self::new(name) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Self::new(name) } else { Self([&*self.0, ".", name].concat()) }
     }
 
     #[must_use]
@@ -29,7 +29,7 @@ impl Path {
 
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        Self([&*self.0, "[", key, "]"].concat())
     }
 
     pub fn as_str(&self) -> &str {

@@ -20,6 +20,7 @@ mod convert;
 mod decode;
 mod encode;
 mod scan;
+mod settle;
 
 use std::borrow::Cow;
 
@@ -31,6 +32,7 @@ pub use convert::convert;
 pub(crate) use decode::whole;
 pub(crate) use encode::go_float;
 pub use encode::{encode, encode_any, encode_string};
+pub use settle::settle;
 
 /// Why bytes are no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! [`decode`] and [`encode`] are for whole objects. To put prepared bytes together without encoding anew:
 //! [`encode_message`] makes the bare message of an object, [`envelope`] wraps one, [`push_field`] appends one as a field
 //! (items of a list are field 2 of the list's message, behind its metadata, field 1), [`watch_event`] makes an event.
+//! [`envelope_head`] and [`push_head`] are for messages that are sent in pieces.
 
 mod decode;
 mod encode;
@@ -15,7 +16,7 @@ use crate::schema::Schema;
 use crate::value::Get;
 
 pub use decode::{Envelope, Error, open};
-pub use encode::{encode_message, envelope, push_field, watch_event};
+pub use encode::{ENVELOPE_END, encode_message, envelope, envelope_head, push_field, push_head, watch_event};
 
 /// In front of every object.
 pub const PREFIX: [u8; 4] = *b"k8s\0";

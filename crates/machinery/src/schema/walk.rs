@@ -124,18 +124,20 @@ fn normalize_item(schema: &Schema, value: &mut Value, keep: bool) {
 
 fn normalize_struct(s: &Struct, map: &mut Map<String, Value>, keep: bool) {
     let built_in = s.id.is_some();
-    for field in &s.fields {
-        let Some(value) = map.get_mut(&*field.name) else { continue };
+    map.retain(|name, value| {
+        let Some(field) = s.field(name) else { return true };
         walk(&field.schema, value, keep);
         if !built_in {
-            continue;
+            return true;
         }
         if is_empty(field, value) || (value.is_null() && zero(field) == Zero::Absent) {
-            map.remove(&*field.name);
-        } else if !keep && becomes_null(field, value) {
+            return false;
+        }
+        if !keep && becomes_null(field, value) {
             *value = Value::Null;
         }
-    }
+        true
+    });
     fill(s, map);
 }
 

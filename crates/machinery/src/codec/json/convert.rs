@@ -9,14 +9,16 @@ use crate::schema::{self, Other, Schema, Shape, Struct, Zero};
 /// Brings a value into the form of a built-in type: what is not in the type is dropped (and with `strict` named,
 /// ordered as text), zero values come and go as their types have it.
 pub fn convert(schema: &Schema, value: Value, strict: bool) -> Result<Decoded, Error> {
-    let mut converter = Converter { path: String::new(), unknown: Vec::new() };
+    let mut converter = Converter { strict, path: String::new(), unknown: Vec::new() };
     let value = converter.value(schema, value).map_err(Error::Invalid)?;
-    let mut errors = if strict { converter.unknown } else { Vec::new() };
+    let mut errors = converter.unknown;
     errors.sort_unstable();
     Ok(Decoded { value: value.unwrap_or_else(|| zero(schema)), strict: errors })
 }
 
 struct Converter {
+    strict: bool,
+    /// Where we are, if strict.
     path: String,
     unknown: Vec<String>,
 }
@@ -75,8 +77,7 @@ impl Converter {
 
     fn structure(&mut self, s: &Struct, mut map: Map<String, Value>) -> Result<Map<String, Value>, String> {
         let mut out = Map::new();
-        let known = map.iter().filter(|(key, _)| s.field(key).is_some()).count();
-        if known < map.len() {
+        if self.strict {
             for key in map.keys().filter(|key| s.field(key).is_none()) {
                 let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
                 self.unknown.push(format!("unknown field \"{path}\""));
@@ -96,6 +97,9 @@ impl Converter {
     }
 
     fn below<T>(&mut self, step: Step, run: impl FnOnce(&mut Self) -> T) -> T {
+        if !self.strict {
+            return run(self);
+        }
         let len = self.path.len();
         match step {
             Step::Name(name) => {
@@ -118,7 +122,7 @@ enum Step<'a> {
 }
 
 /// Types with a parser of their own read the value's JSON.
-fn leaf(schema: &Schema, value: &Value) -> Result<Option<Value>, String> {
+pub(super) fn leaf(schema: &Schema, value: &Value) -> Result<Option<Value>, String> {
     let mut bytes = Vec::new();
     encode_any(value, &mut bytes);
     let text = String::from_utf8_lossy(&bytes);

@@ -263,3 +263,45 @@ fn recorded_objects_are_in_normal_form() {
     assert!(odd.is_empty(), "{} of {count}:\n{}", odd.len(), odd.join("\n"));
     assert!(!found || count > 3000, "{count}");
 }
+
+/// Settling a changed object is decoding its text, or it says that something is wrong.
+#[test]
+fn settling_is_decoding() {
+    let pod = kind("", "v1", "Pod");
+    let old = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "a", "labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "1"}}}],
+            "terminationGracePeriodSeconds": 30, "hostNetwork": true}});
+    let old = decode(pod, &old.to_string()).unwrap().value;
+    let check = |patch: Value, fine: bool| {
+        let patched = crate::patch::merge::apply(&old, &patch);
+        let mut settled = patched.clone();
+        assert_eq!(settle(pod, &old, &mut settled), fine, "{patch}");
+        let decoded = decode(pod, &patched.to_string());
+        let clean = decoded.as_ref().is_ok_and(|decoded| decoded.strict.is_empty());
+        assert_eq!(clean, fine, "{patch}");
+        if fine {
+            assert_eq!(settled, decoded.unwrap().value, "{patch}");
+        }
+    };
+    check(json!({}), true);
+    check(json!({"metadata": {"annotations": {"a": "b"}, "labels": null}}), true);
+    check(json!({"metadata": {"labels": {"a": null, "c": "d"}}}), true);
+    check(
+        json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1000m", "memory": 5}}}]}}),
+        true,
+    );
+    check(json!({"spec": {"hostNetwork": false, "hostname": "", "volumes": []}}), true);
+    check(
+        json!({"spec": {"containers": [{"name": "d", "livenessProbe": {"httpGet": {"port": "x"}}}, null]}}),
+        true,
+    );
+    check(json!({"metadata": {"deletionTimestamp": "2020-01-01T01:00:00+01:00"}}), true);
+    check(json!({"status": {"conditions": [{"type": "Ready", "lastProbeTime": null}]}}), true);
+    check(json!({"spec": {"replicas": 1}}), false);
+    check(json!({"spec": {"hostNetwork": "yes"}}), false);
+    check(json!({"spec": {"containers": {"name": "c"}}}), false);
+    check(json!({"spec": {"priority": 1_i64 << 40}}), false);
+    check(json!({"metadata": {"deletionTimestamp": "yesterday"}}), false);
+    check(json!({"metadata": {"labels": {"a": 1}}}), false);
+}

@@ -1,5 +1,5 @@
 //! Writing messages. A message is written from its end to its beginning, so that the length of what is nested is known
-//! when it is needed; the bytes are turned round once at the end.
+//! when it is needed.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,30 +12,42 @@ use crate::schema::{Field, Other, Schema, Shape, Struct, Wire};
 
 /// The message of an object, without an envelope.
 pub fn encode_message(schema: &Schema, value: &Value) -> Vec<u8> {
-    let mut out = Backwards { bytes: Vec::with_capacity(1024) };
+    let mut out = Backwards::new();
     out.body(schema, Some(value));
-    out.bytes.reverse();
-    out.bytes
+    out.finish()
 }
 
 /// Appends an envelope around a message.
 pub fn envelope(api_version: &str, kind: &str, raw: &[u8], out: &mut Vec<u8>) {
+    out.reserve(raw.len() + api_version.len() + kind.len() + 32);
+    envelope_head(api_version, kind, raw.len(), out);
+    out.extend_from_slice(raw);
+    out.extend_from_slice(ENVELOPE_END);
+}
+
+/// Appends what stands in an envelope before a message of this many bytes; [`ENVELOPE_END`] stands behind it.
+pub fn envelope_head(api_version: &str, kind: &str, len: usize, out: &mut Vec<u8>) {
     let mut meta = Vec::with_capacity(api_version.len() + kind.len() + 8);
     push_field(1, api_version.as_bytes(), &mut meta);
     push_field(2, kind.as_bytes(), &mut meta);
-    out.reserve(raw.len() + meta.len() + 24);
     out.extend_from_slice(&PREFIX);
     push_field(1, &meta, out);
-    push_field(2, raw, out);
-    push_field(3, b"", out);
-    push_field(4, b"", out);
+    push_head(2, len, out);
 }
+
+/// What stands behind the message in an envelope: no content encoding, no content type.
+pub const ENVELOPE_END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
 
 /// Appends a field that has a length: a string, bytes or a message.
 pub fn push_field(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    push_varint(u64::from(tag) << 3 | 2, out);
-    push_varint(bytes.len() as u64, out);
+    push_head(tag, bytes.len(), out);
     out.extend_from_slice(bytes);
+}
+
+/// Appends what stands before the bytes of such a field: at most ten bytes.
+pub fn push_head(tag: u32, len: usize, out: &mut Vec<u8>) {
+    push_varint(u64::from(tag) << 3 | 2, out);
+    push_varint(len as u64, out);
 }
 
 fn push_varint(mut value: u64, out: &mut Vec<u8>) {
@@ -57,19 +69,54 @@ pub fn watch_event(kind: &str, object: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A buffer that is filled from its end.
 struct Backwards {
     bytes: Vec<u8>,
+    /// What is written begins here.
+    start: usize,
 }
 
 impl Backwards {
-    fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes.iter().rev());
+    fn new() -> Self {
+        const FIRST: usize = 8 * 1024;
+        Self { bytes: vec![0; FIRST], start: FIRST }
     }
 
-    fn varint(&mut self, value: u64) {
-        let start = self.bytes.len();
-        push_varint(value, &mut self.bytes);
-        self.bytes[start..].reverse();
+    fn finish(self) -> Vec<u8> {
+        self.bytes[self.start..].to_vec()
+    }
+
+    /// Bytes written so far.
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        if bytes.len() > self.start {
+            let len = self.len();
+            let mut larger = vec![0; (self.bytes.len() * 2).max(len + bytes.len() * 2)];
+            let start = larger.len() - len;
+            larger[start..].copy_from_slice(&self.bytes[self.start..]);
+            (self.bytes, self.start) = (larger, start);
+        }
+        let end = self.start;
+        self.start -= bytes.len();
+        self.bytes[self.start..end].copy_from_slice(bytes);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        let mut digits = [0; 10];
+        let mut count = 0;
+        loop {
+            let more = value >= 0x80;
+            digits[count] = value as u8 & 0x7f | u8::from(more) << 7;
+            count += 1;
+            value >>= 7;
+            if !more {
+                break;
+            }
+        }
+        self.raw(&digits[..count]);
     }
 
     /// The key of a field, to be written behind (before) its value.
@@ -77,9 +124,9 @@ impl Backwards {
         self.varint(u64::from(tag) << 3 | u64::from(wire));
     }
 
-    /// Length and key, around what was written since `start`.
-    fn close(&mut self, start: usize, tag: u32) {
-        self.varint((self.bytes.len() - start) as u64);
+    /// Length and key, around what was written since there were so many bytes.
+    fn close(&mut self, before: usize, tag: u32) {
+        self.varint((self.len() - before) as u64);
         self.key(tag, 2);
     }
 
@@ -89,9 +136,9 @@ impl Backwards {
     }
 
     fn text(&mut self, tag: u32, text: &str) {
-        let start = self.bytes.len();
+        let before = self.len();
         self.raw(text.as_bytes());
-        self.close(start, tag);
+        self.close(before, tag);
     }
 
     fn structure(&mut self, s: &Struct, map: Option<&Map<String, Value>>) {
@@ -104,9 +151,9 @@ impl Backwards {
                     if inline.pointer && !used() {
                         continue;
                     }
-                    let start = self.bytes.len();
+                    let before = self.len();
                     self.structure(inner, map);
-                    self.close(start, *tag);
+                    self.close(before, *tag);
                 }
                 Wire::Field(at) => {
                     let field = &s.fields[usize::from(*at)];
@@ -127,10 +174,10 @@ impl Backwards {
             }
             (Shape::Map(of), Some(Value::Object(map))) => {
                 for (key, value) in map.iter().rev() {
-                    let start = self.bytes.len();
+                    let before = self.len();
                     self.value(&of.value, 2, Some(value));
                     self.text(1, key);
-                    self.close(start, tag);
+                    self.close(before, tag);
                 }
             }
             (Shape::List(_) | Shape::Map(_) | Shape::Bytes, None) => {}
@@ -151,18 +198,18 @@ impl Backwards {
             }
             Shape::Bytes => {
                 let text = value.and_then(Value::as_str).unwrap_or("");
-                let start = self.bytes.len();
+                let before = self.len();
                 self.raw(&STANDARD.decode(text).unwrap_or_default());
-                self.close(start, tag);
+                self.close(before, tag);
             }
             _ => self.nested(schema, tag, value),
         }
     }
 
     fn nested(&mut self, schema: &Schema, tag: u32, value: Option<&Value>) {
-        let start = self.bytes.len();
+        let before = self.len();
         self.body(schema, value);
-        self.close(start, tag);
+        self.close(before, tag);
     }
 
     /// The inside of a message.
@@ -184,9 +231,9 @@ impl Backwards {
                 if let Some(value) = value.filter(|v| !v.is_null()) {
                     let mut json = Vec::new();
                     encode_any(value, &mut json);
-                    let start = self.bytes.len();
+                    let before = self.len();
                     self.raw(&json);
-                    self.close(start, 1);
+                    self.close(before, 1);
                 }
             }
             Shape::Either(inner, other) => self.either(inner, *other, value),
