@@ -4,7 +4,7 @@ use machinery::codec::json::{Document, strict_message};
 use machinery::codec::proto;
 use machinery::field::{Error, Path, go_quote};
 use machinery::schema::{self, Schema};
-use machinery::{GroupKind, GroupVersion, GroupVersionKind, Status, Value};
+use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
 
 use crate::crd::CustomVersion;
 use crate::front::negotiate::Encoding;
@@ -237,6 +237,14 @@ fn yaml_to_json(
     let json = machinery::codec::yaml::to_json(body).map_err(|e| unrecognized(body, want, &e.to_string()))?;
     *duplicates = json.duplicates;
     Ok(json.text)
+}
+
+/// An object that was made here by a patch, in the form in which it would be read if it had been sent. None: that would
+/// be refused or warned of, or it is of no built-in type; [`check_patched`] and [`check_merged`] have the words.
+pub fn settle(old: &Value, mut object: Value, want: &GroupVersionKind, custom: bool) -> Option<Value> {
+    let schema = schema::of_kind(want).filter(|_| !custom)?;
+    let same_kind = object.text("kind") == want.kind && object.text("apiVersion") == want.api_version();
+    (same_kind && machinery::codec::json::settle(schema, old, &mut object)).then_some(object)
 }
 
 /// An object that was made here by a JSON or merge patch, read as if it had been sent.

@@ -6,13 +6,14 @@ mod managed;
 mod patch;
 mod stored;
 
-pub use decode::{check_merged, check_patched, decode_apply, decode_options, decode_request};
+pub use decode::{check_merged, check_patched, decode_apply, decode_options, decode_request, settle};
 pub use managed::{ScaleFields, keep_times, managed_apply, managed_review, managed_update};
 pub use patch::{Patch, patch_as};
 pub use stored::{convert, decode_stored, encode_stored};
 
 use bytes::Bytes;
 use machinery::codec::proto;
+pub use machinery::codec::proto::ENVELOPE_END;
 use machinery::schema::{self, Schema};
 use machinery::{Get, GroupVersion, GroupVersionKind, Value};
 
@@ -90,18 +91,29 @@ pub fn proto_envelope(gvk: &GroupVersionKind, message: &[u8]) -> Bytes {
     out.into()
 }
 
-/// A list in its envelope, of the messages of its items.
-pub fn proto_list(gvk: &GroupVersionKind, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let items: Vec<Bytes> = items.collect();
-    // a tag and a length before each item
-    let mut message = Vec::with_capacity(items.iter().map(|item| item.len() + 6).sum::<usize>() + 256);
+/// What stands before the items of a list of messages; each then follows by [`push_item`], and behind the last
+/// [`ENVELOPE_END`].
+pub fn proto_list_head(gvk: &GroupVersionKind, metadata: &Value, items: &[Bytes]) -> Bytes {
+    let mut list_meta = Vec::new();
     if let Some(schema) = schema::of_type("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta") {
-        proto::push_field(1, &proto::encode_message(schema, metadata), &mut message);
+        proto::push_field(1, &proto::encode_message(schema, metadata), &mut list_meta);
     }
-    for item in items {
-        proto::push_field(2, &item, &mut message);
+    let mut scratch = Vec::with_capacity(10);
+    let mut len = list_meta.len();
+    for message in items {
+        scratch.clear();
+        proto::push_head(2, message.len(), &mut scratch);
+        len += scratch.len() + message.len();
     }
-    proto_envelope(gvk, &message)
+    let mut head = Vec::with_capacity(list_meta.len() + 64);
+    proto::envelope_head(&gvk.api_version(), &gvk.kind, len, &mut head);
+    head.extend_from_slice(&list_meta);
+    head.into()
+}
+
+/// Appends an item of a list.
+pub fn push_item(message: &[u8], out: &mut Vec<u8>) {
+    proto::push_field(2, message, out);
 }
 
 /// Brings an object into the form that upstream's types have on the wire.

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use machinery::{Status, Value, json};
 
 use super::reads::{ListOptions, Match, list_options};
@@ -16,7 +16,7 @@ use crate::front::respond::{self, Answer};
 use crate::kinds::Resource;
 use crate::select::Selector;
 
-/// JSON lists are written in blocks of about this size.
+/// Lists of prepared bytes are written in blocks of about this size.
 const BLOCK: usize = 128 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
@@ -39,8 +39,17 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     if accepted.shape == Shape::Object && accepted.encoding == Encoding::Proto && !resource.converts() {
         let gvk = resource.gvk();
         let list = machinery::GroupVersionKind { kind: resource.list_kind.clone(), ..gvk.clone() };
-        let items = page.entries.iter().filter_map(|e| crate::codec::proto_message(e, &gvk));
-        let body = crate::codec::proto_list(&list, &metadata, items);
+        let mut items = Vec::with_capacity(page.entries.len());
+        for (at, entry) in page.entries.iter().enumerate() {
+            items.extend(crate::codec::proto_message(entry, &gvk));
+            // others must not wait until thousands are encoded
+            if at % 64 == 63 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let head = crate::codec::proto_list_head(&list, &metadata, &items);
+        let write = |item: &Bytes, _: bool, out: &mut Vec<u8>| crate::codec::push_item(item, out);
+        let body = blocks(head, items, write, crate::codec::ENVELOPE_END);
         return Ok(respond::bytes(200, Encoding::Proto.media_type(), body));
     }
     let objects: Vec<Value> = page.entries.iter().map(|e| storage::from_entry(&resource, e)).collect();
@@ -92,7 +101,13 @@ pub fn plain(resource: &Resource, metadata: &Value, entries: Vec<Arc<Entry>>) ->
         resource.list_kind,
         resource.api_version()
     );
-    respond::bytes(200, "application/json", blocks(head.into(), entries))
+    let write = |entry: &Arc<Entry>, first: bool, out: &mut Vec<u8>| {
+        if !first {
+            out.push(b',');
+        }
+        out.extend_from_slice(&entry.bare);
+    };
+    respond::bytes(200, "application/json", blocks(head.into(), entries, write, b"]}\n"))
 }
 
 /// One page of a list.
@@ -207,42 +222,48 @@ fn cut(
     Page { revision, entries, next, remaining: (selector.is_everything() && more).then_some(remaining) }
 }
 
-/// `head`, the bare entries with commas, `]}` and a newline.
-fn blocks(head: Bytes, entries: Vec<Arc<Entry>>) -> Body {
-    let total: usize = entries.iter().map(|e| e.bare.len() + 1).sum();
-    if total < BLOCK {
-        let mut out = BytesMut::with_capacity(head.len() + total + 4);
-        out.extend_from_slice(&head);
-        for (at, entry) in entries.iter().enumerate() {
-            if at > 0 {
-                out.extend_from_slice(b",");
+/// `head`, the items as they are written, and `end`, in blocks that are made when they are sent.
+fn blocks<T: Send + 'static>(
+    head: Bytes,
+    items: Vec<T>,
+    write: impl Fn(&T, bool, &mut Vec<u8>) + Send + 'static,
+    end: &'static [u8],
+) -> Body {
+    let mut rest = items.into_iter();
+    let mut first = Some(head);
+    let mut block = move || {
+        let mut out = Vec::new();
+        let head = first.take();
+        let mut is_first = head.is_some();
+        out.extend_from_slice(&head.unwrap_or_default());
+        while out.len() < BLOCK {
+            let Some(item) = rest.next() else {
+                out.extend_from_slice(end);
+                return (Bytes::from(out), true);
+            };
+            if out.capacity() < BLOCK && !is_first {
+                // it is more than an item or two
+                out.reserve(BLOCK + BLOCK / 4 - out.len());
             }
-            out.extend_from_slice(&entry.bare);
+            write(&item, std::mem::take(&mut is_first), &mut out);
         }
-        out.extend_from_slice(b"]}\n");
-        return out.freeze().into();
+        (Bytes::from(out), false)
+    };
+    let (whole, done) = block();
+    if done {
+        return whole.into();
     }
-    let mut rest = entries.into_iter();
-    let mut out = BytesMut::with_capacity(BLOCK + 16 * 1024);
-    out.extend_from_slice(&head);
-    let (mut first, mut done) = (true, false);
+    let mut ready = Some(whole);
+    let mut done = false;
     Body::stream(futures_util::stream::iter(std::iter::from_fn(move || {
+        if let Some(first) = ready.take() {
+            return Some(Ok(first));
+        }
         if done {
             return None;
         }
-        while out.len() < BLOCK {
-            let Some(entry) = rest.next() else {
-                done = true;
-                out.extend_from_slice(b"]}\n");
-                break;
-            };
-            if !std::mem::take(&mut first) {
-                out.extend_from_slice(b",");
-            }
-            out.extend_from_slice(&entry.bare);
-        }
-        let block = out.split().freeze();
-        out.reserve(BLOCK + 16 * 1024);
-        Some(Ok(block))
+        let (bytes, last) = block();
+        done = last;
+        Some(Ok(bytes))
     })))
 }

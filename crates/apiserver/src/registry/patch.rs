@@ -74,20 +74,34 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
 
 /// The patched object, decoded again as if it had been sent.
 fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -> Result<Value, Status> {
-    let patched = crate::codec::patch_as(patch, old, &call.resource.gvk())?;
-    let mut warnings = Vec::new();
     let want = call.resource.gvk();
+    let patched = crate::codec::patch_as(patch, old, &want)?;
     let custom = call.resource.custom.clone();
-    let mut new = match patch {
-        Patch::Strategic(document) => {
-            crate::codec::check_merged(patched, document, &want, options.strictness, &mut warnings)?
-        }
-        _ => {
-            let custom = custom.as_deref();
-            crate::codec::check_patched(old, &patched, &want, custom, options.strictness, &mut warnings)?
+    let mut new = match crate::codec::settle(old, patched, &want, custom.is_some()) {
+        Some(new) => new,
+        None => {
+            let patched = crate::codec::patch_as(patch, old, &want)?;
+            let mut warnings = Vec::new();
+            let checked = match patch {
+                Patch::Strategic(document) => {
+                    crate::codec::check_merged(patched, document, &want, options.strictness, &mut warnings)?
+                }
+                _ => {
+                    let custom = custom.as_deref();
+                    crate::codec::check_patched(
+                        old,
+                        &patched,
+                        &want,
+                        custom,
+                        options.strictness,
+                        &mut warnings,
+                    )?
+                }
+            };
+            call.warnings.append(&mut warnings);
+            checked
         }
     };
-    call.warnings.append(&mut warnings);
     check_identity(call, &new, false)?;
     new.set("kind", want.kind.as_str());
     new.set("apiVersion", want.api_version());
