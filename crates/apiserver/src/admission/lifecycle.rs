@@ -33,6 +33,9 @@ async fn admit(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
     let Some(entry) = entry else {
         return Err(Status::not_found(&GroupResource::new("", "namespaces"), &a.namespace));
     };
+    if !entry.says("\"phase\":\"Terminating\"") && !entry.says("\"deletionTimestamp\":\"") {
+        return Ok(());
+    }
     let namespace = entry.parse();
     if namespace.at("status").text("phase") != "Terminating" && !meta::is_deleting(&namespace) {
         return Ok(());

@@ -18,11 +18,10 @@ fn admit(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
     if !a.is("", "pods") || !matches!(a.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
-    let old = a.old.as_ref().map(|pod| pod.at("spec").clone());
     let refuse = |a: &Attributes, why: &str| Err(forbidden(a, why));
-    if let (Some(old), Some(pod)) = (&old, &mut a.object) {
+    if let (Some(old), Some(pod)) = (&a.old, &mut a.object) {
         // a client that left out what was computed keeps it
-        let spec = pod.child("spec");
+        let (old, spec) = (old.at("spec"), pod.child("spec"));
         for field in ["priority", "preemptionPolicy"] {
             if !spec.has(field) && old.has(field) {
                 spec.set(field, old.at(field).clone());
@@ -30,7 +29,7 @@ fn admit(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
         }
         return Ok(());
     }
-    let spec = a.object().at("spec").clone();
+    let spec = a.object().at("spec");
     let name = spec.text("priorityClassName").to_owned();
     let (priority, policy, class) = if name.is_empty() {
         match default_class(call) {
@@ -82,6 +81,7 @@ fn default_class(call: &Call) -> Option<Value> {
     let (snapshot, _) = resource.home.as_ref()?.cache.snapshot();
     snapshot
         .values()
+        .filter(|e| e.says("\"globalDefault\":true"))
         .map(|e| e.parse())
         .filter(|class| class.flag("globalDefault") == Some(true))
         .min_by_key(|class| class.int("value").unwrap_or(0))

@@ -107,10 +107,31 @@ impl Entry {
         bare(revision, &self.tail())
     }
 
+    /// The entry as of its deletion, which gives it the last version.
+    pub fn deleted_at(&self, revision: i64) -> Entry {
+        Entry {
+            key: self.key.clone(),
+            revision,
+            lease: 0,
+            bare: self.bare_at(revision),
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+            proto: OnceLock::new(),
+            odd: None,
+            views: Views::default(),
+        }
+    }
+
     /// What follows the digits of the resource version.
     pub fn tail(&self) -> Bytes {
         let digits = self.bare[HEAD.len()..].iter().take_while(|b| b.is_ascii_digit()).count();
         self.bare.slice(HEAD.len() + digits..)
+    }
+
+    /// Does a field with this value (`"phase":"Terminating"`) stand anywhere in it? Cheaper than parsing, for what is
+    /// asked with every write and rarely so.
+    pub fn says(&self, field: &str) -> bool {
+        self.bare.windows(field.len()).any(|part| part == field.as_bytes())
     }
 
     /// The object without `kind` and `apiVersion`.

@@ -142,13 +142,14 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
     for _ in 0..12 {
         let Some(entry) = current else { return Err(not_found(call)) };
         crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;
-        let object = from_entry(&call.resource, &entry);
+        let mut object = from_entry(&call.resource, &entry);
         check_preconditions(call, &object, options)?;
         if !admitted {
             let mut attributes = Attributes::new(call, Operation::Delete, options.dry_run);
-            attributes.old = Some(object.clone());
+            attributes.old = Some(object);
             admission::mutate(call, &mut attributes).await?;
             admission::validate(call, &attributes).await?;
+            object = attributes.old.take().unwrap_or_default();
             admitted = true;
         }
         let special = crate::subresource::namespaces::plan_delete(call, &object, options)
@@ -165,10 +166,8 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
                 }
                 match call.core.remove(&home, &key, entry.revision).await {
                     Ok(revision) => {
-                        let object = entry.object(&home.kind, &home.api_version());
-                        crate::subresource::services::after_delete(call, &object).await;
-                        let gone = Entry::new(entry.key.clone(), revision, 0, &object, &home.cache.fields);
-                        return Ok(Deleted::Gone(Arc::new(gone)));
+                        crate::subresource::services::after_delete(call, || entry.parse()).await;
+                        return Ok(Deleted::Gone(Arc::new(entry.deleted_at(revision))));
                     }
                     Err(failed) => failed,
                 }

@@ -1,5 +1,7 @@
 //! DELETE of a collection: everything that a list would show.
 
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use machinery::{Status, Value, json};
 
 use super::delete::{Deleted, delete_object, parse_delete_options};
@@ -10,6 +12,9 @@ use crate::front::body::Incoming;
 use crate::front::negotiate::{Offer, negotiate};
 use crate::front::respond::Answer;
 
+/// Deletions under way at a time.
+const AT_ONCE: usize = 16;
+
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
     let options = list_options(call, false)?;
@@ -18,15 +23,25 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     call.warnings.extend(crate::subresource::delete_warning(call, &delete));
     let page = list::page(call, &options).await?;
     let resource = call.resource.clone();
-    for entry in &page.entries {
-        let mut one = call.for_resource(resource.clone(), "delete", entry.namespace(), entry.name());
-        if !resource.namespaced {
-            one.namespace.clear();
+    // some at once, so that they become durable together; they begin in order
+    let mut rest = page.entries.iter();
+    let mut running = FuturesOrdered::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(entry) = rest.next()
+        {
+            let mut one = call.for_resource(resource.clone(), "delete", entry.namespace(), entry.name());
+            if !resource.namespaced {
+                one.namespace.clear();
+            }
+            let delete = delete.clone();
+            running.push_back(async move { delete_object(&mut one, &delete).await }.boxed());
         }
-        match delete_object(&mut one, &delete).await {
-            Ok(Deleted::Gone(_) | Deleted::Waiting(_)) => {}
-            Err(status) if status.code == 404 => {}
-            Err(status) => return Err(status),
+        match running.next().await {
+            None => break,
+            Some(Ok(Deleted::Gone(_) | Deleted::Waiting(_))) => {}
+            Some(Err(status)) if status.code == 404 => {}
+            Some(Err(status)) => return Err(status),
         }
     }
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});

@@ -196,7 +196,7 @@ async fn round(
     if deletes {
         call.core.remove(home, key, entry.revision).await?;
         reserved.keep().await;
-        crate::subresource::services::after_delete(call, &stored).await;
+        crate::subresource::services::after_delete(call, || stored.clone()).await;
         let gone = Entry::new(Arc::from(key), entry.revision, 0, &stored, &home.cache.fields);
         return Ok(Updated { entry: Arc::new(gone), created: false, deleted: true });
     }

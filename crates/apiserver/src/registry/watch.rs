@@ -1,12 +1,14 @@
 //! WATCH: events of the cache as a stream of prepared bytes.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use machinery::{Get, Status, Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::reads::{ListOptions, list_options};
 use super::{Call, encode, parse_revision, table};
@@ -60,9 +62,11 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         bookmarks: options.bookmarks,
         told: 0,
         deadline: Instant::now() + timeout,
-        next_bookmark: Instant::now() + BOOKMARKS,
+        alarm: Box::pin(tokio::time::sleep(timeout)),
+        shutdown: Box::pin(call.core.shutdown.clone().cancelled_owned()),
         ended: false,
     };
+    stream.set_alarm();
     match start {
         Ok(Start { subscription, initial, bookmark, at }) => {
             stream.subscription = Some(subscription);
@@ -145,11 +149,19 @@ struct Stream {
     /// The client knows everything up to this revision.
     told: i64,
     deadline: Instant,
-    next_bookmark: Instant,
+    /// The deadline, or the next bookmark if that comes first; set once and not for each event.
+    alarm: Pin<Box<Sleep>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
 }
 
 impl Stream {
+    fn set_alarm(&mut self) {
+        let bookmark = Instant::now() + BOOKMARKS;
+        let at = if self.bookmarks { self.deadline.min(bookmark) } else { self.deadline };
+        self.alarm.as_mut().reset(at);
+    }
+
     /// The next block of events; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
@@ -177,10 +189,13 @@ impl Stream {
             let event = tokio::select! {
                 biased;
                 event = subscription.next() => event,
-                () = self.core.shutdown.cancelled() => None,
-                () = tokio::time::sleep_until(self.deadline) => None,
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark = Instant::now() + BOOKMARKS;
+                () = &mut self.shutdown => None,
+                () = &mut self.alarm => {
+                    if Instant::now() >= self.deadline {
+                        self.ended = true;
+                        return None;
+                    }
+                    self.set_alarm();
                     let at = self.core.progress.applied();
                     if at > self.told {
                         self.told = at;

@@ -308,13 +308,14 @@ fn update_here(
 }
 
 /// A Service is gone: what it had is free.
-pub async fn after_delete(call: &Call, object: &Value) {
+pub async fn after_delete(call: &Call, object: impl FnOnce() -> Value) {
     if !is_service(call) {
         return;
     }
-    let mut freed = Reservation::new(call, object);
-    freed.freed_ips = addresses_of(object);
-    freed.freed_ports = ports_of(object);
+    let object = object();
+    let mut freed = Reservation::new(call, &object);
+    freed.freed_ips = addresses_of(&object);
+    freed.freed_ports = ports_of(&object);
     freed.keep().await;
 }
 
