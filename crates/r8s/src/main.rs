@@ -17,6 +17,10 @@ mod wiring;
 
 use std::process::ExitCode;
 
+/// Objects are trees of small maps and strings, made and dropped by the hundred for each write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }
