@@ -255,6 +255,8 @@ pub(crate) fn reset_for_status(new: &mut Value, old: &Value) {
 /// Makes a field of `new` what it is in `old`.
 pub(crate) fn keep(new: &mut Value, old: &Value, name: &str) {
     match old.get(name) {
+        // most often it is, and looking is cheaper than making
+        Some(value) if new.get(name) == Some(value) => {}
         Some(value) => new.set(name, value.clone()),
         None => {
             new.unset(name);

@@ -232,7 +232,9 @@ fn blocks<T: Send + 'static>(
     let mut rest = items.into_iter();
     let mut first = Some(head);
     let mut block = move || {
-        let mut out = Vec::new();
+        // a few items are less than a block
+        let room = if rest.len() < 16 { 0 } else { BLOCK + BLOCK / 4 };
+        let mut out = Vec::with_capacity(room);
         let head = first.take();
         let mut is_first = head.is_some();
         out.extend_from_slice(&head.unwrap_or_default());
@@ -241,10 +243,6 @@ fn blocks<T: Send + 'static>(
                 out.extend_from_slice(end);
                 return (Bytes::from(out), true);
             };
-            if out.capacity() < BLOCK && !is_first {
-                // it is more than an item or two
-                out.reserve(BLOCK + BLOCK / 4 - out.len());
-            }
             write(&item, std::mem::take(&mut is_first), &mut out);
         }
         (Bytes::from(out), false)
