@@ -324,7 +324,9 @@ impl FieldManager<'_> {
         }
         let object = match self.typed {
             Typed::Schema(schema) if schema.as_struct().is_some_and(|s| s.id.is_some()) => {
-                codec::convert(schema, merged, false).map_err(|e| Error::Failed(e.to_string()))?.value
+                codec::convert_changed(schema, Some(live), merged, false)
+                    .map_err(|e| Error::Failed(e.to_string()))?
+                    .value
             }
             _ => merged,
         };

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::schema::Schema;
 
-pub use convert::convert;
+pub use convert::{convert, convert_changed};
 pub(crate) use decode::whole;
 pub(crate) use encode::go_float;
 pub use encode::{encode, encode_any, encode_string};

@@ -9,8 +9,18 @@ use crate::schema::{self, Other, Schema, Shape, Struct, Zero};
 /// Brings a value into the form of a built-in type: what is not in the type is dropped (and with `strict` named,
 /// ordered as text), zero values come and go as their types have it.
 pub fn convert(schema: &Schema, value: Value, strict: bool) -> Result<Decoded, Error> {
+    convert_changed(schema, None, value, strict)
+}
+
+/// The same; what is as it was in `old`, which is in that form, is not looked at.
+pub fn convert_changed(
+    schema: &Schema,
+    old: Option<&Value>,
+    value: Value,
+    strict: bool,
+) -> Result<Decoded, Error> {
     let mut converter = Converter { strict, path: String::new(), unknown: Vec::new() };
-    let value = converter.value(schema, value).map_err(Error::Invalid)?;
+    let value = converter.value(schema, old, value).map_err(Error::Invalid)?;
     let mut errors = converter.unknown;
     errors.sort_unstable();
     Ok(Decoded { value: value.unwrap_or_else(|| zero(schema)), strict: errors })
@@ -25,20 +35,23 @@ struct Converter {
 
 impl Converter {
     /// None: the zero value.
-    fn value(&mut self, schema: &Schema, value: Value) -> Result<Option<Value>, String> {
+    fn value(&mut self, schema: &Schema, old: Option<&Value>, value: Value) -> Result<Option<Value>, String> {
+        if old == Some(&value) {
+            return Ok(Some(value));
+        }
         let shape = schema.shape();
         if value.is_null() && !matches!(shape, Shape::Any) {
             return Ok(None);
         }
         Ok(Some(match (shape, value) {
             (Shape::Any | Shape::Raw | Shape::Json | Shape::Fields, value) => value,
-            (Shape::Struct(s), Value::Object(map)) => Value::Object(self.structure(s, map)?),
+            (Shape::Struct(s), Value::Object(map)) => Value::Object(self.structure(s, old, map)?),
             (Shape::Struct(_), other) => return Err(format!("cannot restore struct from: {}", kind(&other))),
             (Shape::Map(of), Value::Object(map)) => {
                 let mut out = Map::new();
                 for (key, value) in map {
                     // upstream's paths leave the keys of maps out
-                    let value = self.value(&of.value, value)?;
+                    let value = self.value(&of.value, old.and_then(|old| old.get(&key)), value)?;
                     out.insert(key, value.unwrap_or_else(|| zero(&of.value)));
                 }
                 Value::Object(out)
@@ -47,7 +60,8 @@ impl Converter {
             (Shape::List(list), Value::Array(items)) => {
                 let mut out = Vec::with_capacity(items.len());
                 for (at, item) in items.into_iter().enumerate() {
-                    let item = self.below(Step::Index(at), |c| c.value(&list.item, item))?;
+                    let old = old.and_then(|old| old.get(at));
+                    let item = self.below(Step::Index(at), |c| c.value(&list.item, old, item))?;
                     out.push(item.unwrap_or_else(|| zero(&list.item)));
                 }
                 Value::Array(out)
@@ -75,7 +89,12 @@ impl Converter {
         }))
     }
 
-    fn structure(&mut self, s: &Struct, mut map: Map<String, Value>) -> Result<Map<String, Value>, String> {
+    fn structure(
+        &mut self,
+        s: &Struct,
+        old: Option<&Value>,
+        mut map: Map<String, Value>,
+    ) -> Result<Map<String, Value>, String> {
         let mut out = Map::new();
         if self.strict {
             for key in map.keys().filter(|key| s.field(key).is_none()) {
@@ -85,7 +104,9 @@ impl Converter {
         }
         for field in &s.fields {
             let Some(value) = map.remove(&*field.name) else { continue };
-            let Some(value) = self.below(Step::Name(&field.name), |c| c.value(&field.schema, value))? else {
+            let old = old.and_then(|old| old.get(&*field.name));
+            let Some(value) = self.below(Step::Name(&field.name), |c| c.value(&field.schema, old, value))?
+            else {
                 continue;
             };
             if !schema::is_empty(field, &value) {
