@@ -17,7 +17,7 @@ pub use context::{Context, message, nonzero, seen};
 pub use discover::{Resource, discover};
 pub use hash::{data_hash, template_hash};
 pub use nodes::{node_wanted, tolerates};
-pub use own::{controller_of, controller_ref, is_controlled_by};
+pub use own::{controller_of, controller_ref, is_controlled_by, owner, owners};
 pub use percent::{scaled_down, scaled_up};
 pub use podcontrol::PodControl;
 pub use pods::*;

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 
 use super::decide::{View, decide};
-use crate::common::{Context, controller_of, is_controlled_by, message, seen};
+use crate::common::{Context, controller_of, is_controlled_by, message, owners, seen};
 use crate::table::Controller;
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -49,15 +49,8 @@ async fn run(context: Context) {
     let added = queue.clone();
     let _crons = worker.crons.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();
-    let _jobs = worker.jobs.on_change(move |change| {
-        for owner in
-            [change.old, change.new].into_iter().flatten().filter_map(|job| controller_of(&job.metadata))
-        {
-            if owner.kind == "CronJob" {
-                added.add(Key::new(change.key.namespace(), &owner.name));
-            }
-        }
-    });
+    let _jobs =
+        worker.jobs.on_change(move |change| owners::<CronJob, _>(&change).for_each(|key| added.add(key)));
     let Context { config, shutdown, .. } = &worker.context;
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;
 }

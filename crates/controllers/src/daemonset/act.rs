@@ -14,8 +14,8 @@ use kube::{Api, ResourceExt};
 
 use super::decide::{Plan, View, decide, new_pod, status, target};
 use crate::common::{
-    BY_CONTROLLER, Context, PodControl, REVISION_LABEL, Revisions, available_in, controller_of,
-    pod_controller, seen, template_hash,
+    BY_CONTROLLER, Context, PodControl, REVISION_LABEL, Revisions, available_in, owners, pod_controller,
+    seen, template_hash,
 };
 use crate::table::Controller;
 
@@ -52,13 +52,8 @@ async fn run(context: Context) {
     let added = queue.clone();
     let _sets = worker.sets.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();
-    let _pods = worker.pods.on_change(move |change| {
-        for pod in [change.old, change.new].into_iter().flatten() {
-            if let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "DaemonSet") {
-                added.add(Key::new(change.key.namespace(), &owner.name));
-            }
-        }
-    });
+    let _pods =
+        worker.pods.on_change(move |change| owners::<DaemonSet, _>(&change).for_each(|key| added.add(key)));
     let (added, sets) = (queue.clone(), worker.sets.clone());
     let _nodes = worker.nodes.on_change(move |change| {
         // Heartbeats change nothing here.

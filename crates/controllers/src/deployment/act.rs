@@ -17,7 +17,7 @@ use super::revision::{same_template, template};
 use super::scale::is_recreate;
 use super::status::{NEW_SET_FAILED, PROGRESSING, deadline, new_condition, set_condition};
 use crate::common::{
-    BY_CONTROLLER, Context, controller_of, controller_ref, is_controlled_by, matches, message,
+    BY_CONTROLLER, Context, controller_of, controller_ref, is_controlled_by, matches, message, owner, owners,
     pod_controller, seen,
 };
 use crate::table::Controller;
@@ -66,17 +66,8 @@ async fn run(context: Context) {
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;
 }
 
-fn owner(set: &ReplicaSet) -> Option<Key> {
-    let owner = controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment")?;
-    Some(Key::new(set.metadata.namespace.as_deref().unwrap_or_default(), &owner.name))
-}
-
 fn set_changed(change: &Change<'_, ReplicaSet>, deployments: &Store<Deployment>, queue: &Queue) {
-    for set in [change.old, change.new].into_iter().flatten() {
-        if let Some(key) = owner(set) {
-            queue.add(key);
-        }
-    }
+    owners::<Deployment, _>(change).for_each(|key| queue.add(key));
     let Some(set) = change.new.filter(|set| controller_of(&set.metadata).is_none()) else { return };
     for deployment in deployments.list_namespace(change.key.namespace()) {
         if deployment.spec.as_ref().is_some_and(|spec| matches(&spec.selector, set.metadata.labels.as_ref()))
@@ -88,10 +79,8 @@ fn set_changed(change: &Change<'_, ReplicaSet>, deployments: &Store<Deployment>,
 
 impl Worker {
     fn recreating(&self, pod: &Pod) -> Option<Key> {
-        let owner_of_pod = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let set = self.sets.get(&Key::new(namespace, &owner_of_pod.name))?;
-        let key = owner(&set)?;
+        let set = self.sets.get(&owner::<ReplicaSet>(&pod.metadata)?)?;
+        let key = owner::<Deployment>(&set.metadata)?;
         self.deployments.get(&key).filter(|deployment| is_recreate(deployment)).map(|_| key)
     }
 

@@ -17,7 +17,8 @@ use super::decide::{Plan, decide};
 use super::status::is_finished;
 use super::view::{FINALIZER, View, tracked};
 use crate::common::{
-    BY_CONTROLLER, Context, PodControl, controller_of, controller_ref, matches, orphans, pod_controller, seen,
+    BY_CONTROLLER, Context, PodControl, controller_of, controller_ref, matches, orphans, owners,
+    pod_controller, seen,
 };
 use crate::table::Controller;
 
@@ -70,16 +71,7 @@ async fn run(context: Context) {
 }
 
 fn pod_changed(change: &Change<'_, Pod>, jobs: &Store<Job>, queue: &Queue<Item>) {
-    let owner = |pod: &Pod| {
-        let owner = controller_of(&pod.metadata)?;
-        let ours = owner.api_version.starts_with("batch/") && owner.kind == "Job";
-        ours.then(|| Key::new(change.key.namespace(), &owner.name))
-    };
-    let owners: Vec<Key> =
-        [change.old, change.new].into_iter().flatten().filter_map(|pod| owner(pod)).collect();
-    for key in owners {
-        queue.add(Item::Job(key));
-    }
+    owners::<Job, _>(change).for_each(|key| queue.add(Item::Job(key)));
     if let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) {
         for job in jobs.list_namespace(change.key.namespace()) {
             let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());

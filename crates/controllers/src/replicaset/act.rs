@@ -18,7 +18,7 @@ use serde_json::json;
 use super::decide::{Plan, View, decide, next_available, status};
 use super::set::Set;
 use crate::common::{
-    BY_CONTROLLER, Context, controller_of, controller_ref, matches, message, orphans, pod_controller,
+    BY_CONTROLLER, Context, controller_of, controller_ref, matches, message, orphans, owners, pod_controller,
     pod_from_template, seen,
 };
 use crate::table::Controller;
@@ -245,16 +245,7 @@ fn newer(a: Option<Pod>, b: Pod) -> Pod {
 
 /// Adds the ReplicaSets that a pod's change concerns.
 fn pod_changed<S: Set>(change: &Change<'_, Pod>, sets: &Store<S>, queue: &Queue) {
-    let owner = |pod: &Pod| {
-        let owner = controller_of(&pod.metadata)?;
-        let ours = owner.api_version == S::api_version(&()) && owner.kind == S::kind(&());
-        ours.then(|| Key::new(change.key.namespace(), &owner.name))
-    };
-    for pod in [change.old, change.new].into_iter().flatten() {
-        if let Some(key) = owner(pod) {
-            queue.add(key);
-        }
-    }
+    owners::<S, _>(change).for_each(|key| queue.add(key));
     // A pod without controller may be taken in.
     let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else { return };
     let same = change.old.is_some_and(|old| {

@@ -14,8 +14,8 @@ use kube::{Api, ResourceExt};
 use super::decide::{Step, View, decide, status};
 use super::identity::{claims, new_pod, pod_name, revision};
 use crate::common::{
-    BY_CONTROLLER, Context, PodControl, Revisions, available_in, controller_of, data_hash, message,
-    pod_controller, seen,
+    BY_CONTROLLER, Context, PodControl, Revisions, available_in, data_hash, message, owners, pod_controller,
+    seen,
 };
 use crate::table::Controller;
 
@@ -49,13 +49,8 @@ async fn run(context: Context) {
     let added = queue.clone();
     let _sets = worker.sets.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();
-    let _pods = worker.pods.on_change(move |change| {
-        for pod in [change.old, change.new].into_iter().flatten() {
-            if let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "StatefulSet") {
-                added.add(Key::new(change.key.namespace(), &owner.name));
-            }
-        }
-    });
+    let _pods =
+        worker.pods.on_change(move |change| owners::<StatefulSet, _>(&change).for_each(|key| added.add(key)));
     let Context { config, shutdown, .. } = &worker.context;
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;
 }
