@@ -24,6 +24,8 @@ pub trait Disk: Send + Sync {
 }
 
 pub trait DiskFile: Send + Sync {
+    /// It was opened on a file system that took no writes, and will not take any either when that does again.
+    fn is_read_only(&self) -> bool;
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Data, and the length if it changed.
@@ -82,25 +84,26 @@ impl Disk for RealDisk {
             reserve(&file, size)?;
         }
         if written {
-            let zeros = vec![0; (size as usize).min(1 << 20)];
+            let zeros = vec![0; PIECE.min(size as usize)];
             let mut at = 0;
             while at < size {
                 let piece = &zeros[..zeros.len().min((size - at) as usize)];
                 file.write_all_at(piece, at)?;
+                file.sync_data()?;
                 at += piece.len() as u64;
             }
             file.sync_all()?;
         }
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, read_only: false }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.dir.join(name);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => File::open(&path)?,
-            other => other?,
+        let (file, read_only) = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => (File::open(&path)?, true),
+            other => (other?, false),
         };
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, read_only }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -119,6 +122,10 @@ impl Disk for RealDisk {
         self.dir.join(name)
     }
 }
+
+/// What is large is written and synced in pieces: a sync of the log that comes meanwhile waits for one of them, not for
+/// all.
+pub const PIECE: usize = 1 << 20;
 
 /// Cluster state holds secrets: for the owner's eyes.
 fn make_private(dir: &Path) -> io::Result<()> {
@@ -146,22 +153,29 @@ fn reserve(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    read_only: bool,
+}
 
 impl DiskFile for RealFile {
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn load(table: &Table, segment_size: u64, now: Instant) -> Result<Loa
             tracing::debug!(%error, name, "a left-over file stays");
         }
     }
-    let read_only = loader.read_only;
+    let read_only = loader.read_only || active.file.is_read_only();
     let (index, leases) = loader.finish(now)?;
     Ok(Loaded {
         index,

@@ -163,7 +163,8 @@ pub(super) struct Log {
     end: u64,
     /// A failed write may have left bytes between `end` and here.
     dirty_to: u64,
-    /// The next segment may already be on disk and name the end of this one: this one must not grow.
+    /// This segment must not grow: the next one may already be on disk and name the end of this one, or it was opened
+    /// on a file system that took no writes.
     closing: bool,
     buffer: Vec<u8>,
     /// Where the records of the unfinished transaction begin in the buffer.
@@ -182,6 +183,7 @@ impl Log {
         compacted: Revision,
     ) -> Self {
         let end = u64::from(active.end.load(Ordering::Relaxed));
+        let closing = active.file.is_read_only();
         Self {
             table,
             prepared,
@@ -189,7 +191,7 @@ impl Log {
             active,
             end,
             dirty_to: end,
-            closing: false,
+            closing,
             buffer: Vec::new(),
             open: Vec::new(),
             written: (0, 0),

@@ -235,14 +235,15 @@ impl Disk for SimDisk {
         let zeros = vec![0; size as usize];
         state.files.insert(id, SimFile { durable: zeros.clone(), current: zeros, pending: Vec::new() });
         state.name(NameOp::Set(name.to_owned(), id));
-        Ok(Arc::new(Handle { disk: self.clone(), id }))
+        Ok(Arc::new(Handle { disk: self.clone(), id, read_only: false }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.state();
         state.alive()?;
         let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
-        Ok(Arc::new(Handle { disk: self.clone(), id }))
+        let read_only = state.faults.write == Some(30);
+        Ok(Arc::new(Handle { disk: self.clone(), id, read_only }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -285,6 +286,8 @@ impl Disk for SimDisk {
 struct Handle {
     disk: SimDisk,
     id: u64,
+    /// Opened while the file system took no writes, and so for good.
+    read_only: bool,
 }
 
 impl DiskFile for Handle {
@@ -298,9 +301,16 @@ impl DiskFile for Handle {
         Ok(())
     }
 
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.alive()?;
+        if self.read_only {
+            return Err(Error::from_raw_os_error(9));
+        }
         let from = offset as usize;
         let grown =
             (from + bytes.len()).saturating_sub(state.files.get(&self.id).map_or(0, |f| f.current.len()));

@@ -173,6 +173,32 @@ async fn a_full_disk_refuses_writes_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_file_system_is_read_from_and_written_to_later() {
+    let disk = SimDisk::new(1);
+    let store = open_on(Arc::new(disk.clone()), small()).unwrap();
+    put(&*store, "a", "1").await;
+    drop(store);
+    let disk = disk.kill();
+    disk.set_faults(Faults { write: Some(30), ..Faults::default() });
+    let store = open_on(Arc::new(disk.clone()), small()).unwrap();
+    assert_eq!(store.status().await.unwrap().alarm.unwrap(), "the file system is read-only");
+    assert_eq!(all(&*store).await.kvs[0].value, "1");
+    let op = Op::Put { key: "a".into(), value: "2".into(), lease: 0, prev_kv: false };
+    let txn = Txn { success: vec![op], ..Txn::default() };
+    for _ in 0..2 {
+        let refused = store.txn(txn.clone()).await.unwrap_err();
+        // Certainly not written, and why.
+        assert!(matches!(&refused, Error::Unavailable(why) if why.contains("os error 30")), "{refused}");
+    }
+    disk.set_faults(Faults::default());
+    assert_eq!(store.txn(txn).await.unwrap().revision, 3);
+    assert_eq!(store.status().await.unwrap().alarm, None);
+    drop(store);
+    let store = open_on(Arc::new(disk.kill()), small()).unwrap();
+    assert_eq!(all(&*store).await.kvs[0].value, "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_goes() {
     let disk = SimDisk::new(1);
     let store = open_on(Arc::new(disk.clone()), small()).unwrap();
