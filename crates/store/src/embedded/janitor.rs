@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Shared;
 use super::checkpoint::{self, Head, Position};
+use super::disk::PIECE;
 use super::log::{Place, Prepared, Segment, Table, segment_name};
 use super::record::{self, Kind, SEGMENT_HEADER, SegmentHeader, padded};
 use crate::Revision;
@@ -73,7 +74,8 @@ impl Janitor {
     }
 
     fn wants_checkpoint(&self, store: &Shared, position: Position) -> bool {
-        let every = store.options.checkpoint_every.max(self.size.load(Ordering::Relaxed));
+        // Twice its size: what is written besides the log is then at most half as much.
+        let every = store.options.checkpoint_every.max(2 * self.size.load(Ordering::Relaxed));
         self.behind(store.options.segment_size, position) >= every
     }
 
@@ -172,8 +174,10 @@ impl Work {
         let name = checkpoint::name(self.number + 1);
         let temporary = format!("{name}.tmp");
         let file = disk.create(&temporary, 0, false)?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            file.write_all_at(piece, (i * PIECE) as u64)?;
+            file.sync_data()?;
+        }
         super::failpoint("checkpoint-before-rename");
         disk.rename(&temporary, &name)?;
         disk.sync_dir()?;
