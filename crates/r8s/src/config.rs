@@ -329,6 +329,9 @@ pub fn bin_dirs(given: Option<PathBuf>) -> Vec<PathBuf> {
     }
 }
 
+/// `NAME:PASSWORD` for an etcd cluster with users; not a flag, which everybody on the host could read.
+const ETCD_USER: &str = "R8S_ETCD_USER";
+
 /// How to reach the etcd cluster at these client URLs.
 pub fn etcd(
     servers: &str,
@@ -342,7 +345,16 @@ pub fn etcd(
         Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
         None => None,
     };
-    Ok(store::etcd::Config { ca: ca.map(read).transpose()?, identity, ..store::etcd::Config::new(servers) })
+    let user = match std::env::var(ETCD_USER) {
+        Ok(user) => {
+            let (name, password) =
+                user.split_once(':').with_context(|| format!("{ETCD_USER} is not NAME:PASSWORD"))?;
+            Some((name.to_owned(), password.to_owned()))
+        }
+        Err(_) => None,
+    };
+    let ca = ca.map(read).transpose()?;
+    Ok(store::etcd::Config { ca, identity, user, ..store::etcd::Config::new(servers) })
 }
 
 /// An address range.

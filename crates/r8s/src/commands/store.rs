@@ -57,7 +57,7 @@ pub struct Place {
 /// How to reach an etcd cluster; the flags are kube-apiserver's.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Etcd {
-    /// The members' client URLs
+    /// The members' client URLs; for a cluster with users, R8S_ETCD_USER=NAME:PASSWORD stands in the environment
     #[arg(long, value_name = "URL,…", value_delimiter = ',')]
     etcd_servers: Vec<String>,
     /// Authorities that sign the members' certificates (PEM)

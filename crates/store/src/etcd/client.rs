@@ -1,8 +1,8 @@
 //! Requests to whichever member answers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::client::Grpc;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 use super::status::{Verdict, describe, judge};
 use super::{Config, STATUS};
 use crate::wire::proto;
-use crate::{Error, LeaseId, Result};
+use crate::{Error, KeyRange, LeaseId, RangeRequest, Result};
 
 /// Whether a request may be sent again without knowing what became of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,10 +39,19 @@ pub(super) struct Client {
     current: AtomicUsize,
     request_timeout: Duration,
     retry_for: Duration,
+    user: Option<(String, String)>,
+    /// What the cluster gave for the password; it runs out.
+    token: Mutex<Option<Token>>,
 }
 
+type Token = MetadataValue<Ascii>;
+
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
+const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+
+/// A request is not repeated without end with tokens that the members refuse at once.
+const RENEWALS: usize = 3;
 
 impl Client {
     pub fn new(config: &Config) -> Result<Self> {
@@ -74,6 +83,8 @@ impl Client {
             current: AtomicUsize::new(0),
             request_timeout: config.request_timeout,
             retry_for: config.retry_for,
+            user: config.user.clone(),
+            token: Mutex::new(None),
         })
     }
 
@@ -89,6 +100,30 @@ impl Client {
         let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    fn token(&self) -> Option<Token> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a refused request, which has done nothing, may be sent again: it came with no token or with one that had
+    /// run out, and now there is a new one.
+    async fn renewed(&self, member: &Member, used: &Option<Token>, status: &Status) -> Result<bool, Status> {
+        let lacking = ["user name is empty", "invalid auth token", "revision of auth store is old"];
+        let Some((name, password)) = &self.user else { return Ok(false) };
+        if !lacking.iter().any(|text| status.message().contains(text)) {
+            return Ok(false);
+        }
+        if self.token() != *used {
+            // Somebody else has been there.
+            return Ok(true);
+        }
+        let request = proto::AuthenticateRequest { name: name.clone(), password: password.clone() };
+        let asked = ask(member.channel.clone(), AUTHENTICATE, request, None, self.request_timeout);
+        let answer: proto::AuthenticateResponse = asked.await?;
+        let token = answer.token.parse().map_err(|_| Status::internal("the token cannot be a header"))?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(true)
+    }
+
     pub async fn unary<Q, A>(&self, path: &'static str, request: Q, idempotent: Idempotent) -> Result<A>
     where
         Q: Message + Clone + 'static,
@@ -96,14 +131,27 @@ impl Client {
     {
         let start = Instant::now();
         let mut pause = Duration::from_millis(10);
+        let mut renewals = 0;
         loop {
             let (at, member) = self.member();
-            let asked = ask(member.channel.clone(), path, request.clone(), self.request_timeout);
-            let status = match tokio::time::timeout(self.request_timeout, asked).await {
+            let token = self.token();
+            let asked =
+                ask(member.channel.clone(), path, request.clone(), token.clone(), self.request_timeout);
+            let mut status = match tokio::time::timeout(self.request_timeout, asked).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("the member does not answer"),
             };
+            if renewals < RENEWALS {
+                match self.renewed(&member, &token, &status).await {
+                    Ok(true) => {
+                        renewals += 1;
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(refused) => status = refused,
+                }
+            }
             let (error, again) = match judge(&status) {
                 Verdict::Answer(error) => return Err(error),
                 Verdict::NotDone(text) => (Error::Unavailable(text), true),
@@ -125,7 +173,8 @@ impl Client {
     pub async fn on_each_member(&self, path: &'static str) -> Result<()> {
         for member in &self.members {
             // Defragmenting a large database takes its time.
-            let asked = ask(member.channel.clone(), path, proto::Empty {}, Duration::from_secs(600));
+            let token = self.token();
+            let asked = ask(member.channel.clone(), path, proto::Empty {}, token, Duration::from_secs(600));
             let _: proto::HeaderResponse = asked.await.map_err(|status| match judge(&status) {
                 Verdict::Answer(error) => error,
                 Verdict::NotDone(text) | Verdict::Unknown(text) => Error::Unavailable(text),
@@ -137,12 +186,14 @@ impl Client {
     /// Renewing a lease twice does no harm, so it is repeated like a read.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<proto::LeaseKeepAliveResponse> {
         let start = Instant::now();
+        let mut renewals = 0;
         loop {
             let (at, member) = self.member();
+            let token = self.token();
             let once = async {
                 let requests = futures_util::stream::iter([proto::LeaseIdRequest { id }]);
                 let answers: Streaming<proto::LeaseKeepAliveResponse> =
-                    stream(member.channel.clone(), KEEP_ALIVE, requests).await?;
+                    stream(member.channel.clone(), KEEP_ALIVE, requests, token.clone()).await?;
                 let mut answers = answers;
                 answers.message().await?.ok_or_else(|| Status::unavailable("no answer"))
             };
@@ -151,6 +202,10 @@ impl Client {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("the member does not answer"),
             };
+            if renewals < RENEWALS && matches!(self.renewed(&member, &token, &status).await, Ok(true)) {
+                renewals += 1;
+                continue;
+            }
             if let Verdict::Answer(error) = judge(&status) {
                 return Err(error);
             }
@@ -167,7 +222,16 @@ impl Client {
         member: &Member,
         requests: impl futures_util::Stream<Item = proto::WatchRequest> + Send + 'static,
     ) -> Result<Streaming<proto::WatchResponse>, Status> {
-        let opened = stream(member.channel.clone(), WATCH, requests);
+        if self.user.is_some() {
+            // A watch with a token that has run out is refused in words that say nothing of it: a read renews it.
+            let read = RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::key("\0")) };
+            let probe: Result<proto::RangeResponse> =
+                self.unary(super::RANGE, proto::RangeRequest::from(read), Idempotent::Yes).await;
+            if let Err(error) = probe {
+                tracing::debug!(%error, "a watch begins without a sure token");
+            }
+        }
+        let opened = stream(member.channel.clone(), WATCH, requests, self.token());
         match tokio::time::timeout(self.request_timeout, opened).await {
             Ok(opened) => opened,
             Err(_) => Err(Status::deadline_exceeded("the member does not answer")),
@@ -185,7 +249,7 @@ impl Member {
     pub async fn tells_progress(&self, timeout: Duration) -> bool {
         let ask = || async {
             let status: proto::StatusResponse =
-                ask(self.channel.clone(), STATUS, proto::Empty {}, timeout).await.map_err(drop)?;
+                ask(self.channel.clone(), STATUS, proto::Empty {}, None, timeout).await.map_err(drop)?;
             let mut parts = status.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
             let mut part = || parts.next().unwrap_or(0);
             Ok::<_, ()>((part(), part(), part()))
@@ -215,7 +279,21 @@ fn not_ready(error: tonic::transport::Error) -> Status {
     Status::from_error(Box::new(error))
 }
 
-async fn ask<Q, A>(channel: Channel, path: &'static str, message: Q, timeout: Duration) -> Result<A, Status>
+fn head(metadata: &mut MetadataMap, token: Option<Token>) {
+    // Members without a leader say so at once instead of waiting for one.
+    metadata.insert("hasleader", MetadataValue::from_static("true"));
+    if let Some(token) = token {
+        metadata.insert("token", token);
+    }
+}
+
+async fn ask<Q, A>(
+    channel: Channel,
+    path: &'static str,
+    message: Q,
+    token: Option<Token>,
+    timeout: Duration,
+) -> Result<A, Status>
 where
     Q: Message + 'static,
     A: Message + Default + 'static,
@@ -224,8 +302,7 @@ where
     grpc.ready().await.map_err(not_ready)?;
     let mut request = Request::new(message);
     request.set_timeout(timeout);
-    // Members without a leader say so at once instead of waiting for one.
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    head(request.metadata_mut(), token);
     let codec = ProstCodec::<Q, A>::default();
     Ok(grpc.unary(request, PathAndQuery::from_static(path), codec).await?.into_inner())
 }
@@ -234,6 +311,7 @@ async fn stream<Q, A>(
     channel: Channel,
     path: &'static str,
     requests: impl futures_util::Stream<Item = Q> + Send + 'static,
+    token: Option<Token>,
 ) -> Result<Streaming<A>, Status>
 where
     Q: Message + 'static,
@@ -242,7 +320,7 @@ where
     let mut grpc = grpc(channel);
     grpc.ready().await.map_err(not_ready)?;
     let mut request = Request::new(requests);
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    head(request.metadata_mut(), token);
     let codec = ProstCodec::<Q, A>::default();
     Ok(grpc.streaming(request, PathAndQuery::from_static(path), codec).await?.into_inner())
 }

@@ -2,7 +2,7 @@
 //!
 //! Several endpoints, TLS with client certificates, another member when one does not answer, watches that resume
 //! without gap. A write is sent again only if it certainly was not carried out; otherwise it is [`Error::Unknown`].
-//! What it does not do: discover members, balance load, user names and passwords.
+//! What it does not do: discover members, balance load.
 
 mod client;
 mod compactor;
@@ -11,6 +11,7 @@ mod watch;
 
 pub use compactor::compact_regularly;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::{
 use client::{Client, Idempotent};
 
 /// How to reach a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// `http://host:port`, `https://host:port` or `unix:///path/to/socket`, one or more.
     pub endpoints: Vec<String>,
@@ -33,10 +34,19 @@ pub struct Config {
     pub ca: Option<Vec<u8>>,
     /// PEM of the client's certificate and key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// A user of the cluster and the password; for a certificate's user neither is needed.
+    pub user: Option<(String, String)>,
     /// How long one member may take for one request.
     pub request_timeout: Duration,
     /// How long a request that may be repeated is repeated.
     pub retry_for: Duration,
+}
+
+/// Without what is secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
 }
 
 impl Default for Config {
@@ -45,6 +55,7 @@ impl Default for Config {
             endpoints: Vec::new(),
             ca: None,
             identity: None,
+            user: None,
             request_timeout: Duration::from_secs(5),
             retry_for: Duration::from_secs(15),
         }
@@ -80,6 +91,10 @@ pub async fn connect(config: Config) -> Result<Arc<dyn Store>> {
                 "{text} (no client certificate is given: do the members ask for one?)"
             )))
         }
+        // Authentication is on.
+        Err(Error::Other(text)) if text.contains("user name is empty") => Err(Error::Other(format!(
+            "{text} (the cluster asks who is there: is a client certificate with a user's name, or a password, missing?)"
+        ))),
         Err(error) => Err(error),
     }
 }

@@ -353,3 +353,45 @@ async fn certificates_are_asked_for() {
     assert!(error.to_lowercase().contains("certificate"), "{error}");
     assert!(cluster.dir().exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_and_passwords() {
+    if !available("etcd") || !available("etcdctl") {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    cluster.connect().await;
+    let etcdctl = |args: &[&str]| {
+        let mut command = std::process::Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &cluster.endpoints()[0]]).args(args);
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{args:?}: {out:?}");
+    };
+    etcdctl(&["user", "add", "root:secret"]);
+    etcdctl(&["user", "add", "nobody:secret"]);
+    etcdctl(&["auth", "enable"]);
+    let with = |user: Option<(&str, &str)>| Config {
+        user: user.map(|(name, password)| (name.to_owned(), password.to_owned())),
+        ..Config::new(cluster.endpoints())
+    };
+    let refused = async |user| store::etcd::connect(with(user)).await.err().expect("refused").to_string();
+    assert!(refused(None).await.contains("user name is empty (the cluster asks who is there"));
+    assert!(refused(Some(("root", "wrong"))).await.contains("authentication failed"));
+    assert!(refused(Some(("nobody", "secret"))).await.contains("permission denied"));
+
+    let store = store::etcd::connect(with(Some(("root", "secret")))).await.unwrap();
+    put(&*store, "a", "1").await.unwrap();
+    assert_eq!(get(&*store, "a").await, Some("1".into()));
+    let lease = store.lease_grant(0, 300).await.unwrap().id;
+    // The member forgets its tokens.
+    cluster.kill(0);
+    cluster.restart(0);
+    put_surely(&*store, "a", "2").await;
+    assert_eq!(store.lease_keep_alive(lease).await.unwrap().id, lease);
+    cluster.kill(0);
+    cluster.restart(0);
+    let request =
+        WatchRequest { range: KeyRange::prefix("a"), start_revision: 2, prev_kv: false, progress: None };
+    let mut watch = store.watch(request).await.unwrap();
+    assert!(matches!(watch.next().await.unwrap(), WatchMessage::Events { revision: 2, .. }));
+}
