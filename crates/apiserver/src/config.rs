@@ -138,7 +138,7 @@ impl Default for Config {
 
 /// A duration as flags and files have it: `1h30m`, `45s`.
 pub fn duration(text: &str) -> Option<Duration> {
-    crate::front::query::go_duration(text)
+    crate::front::query::go_duration(text).ok()
 }
 
 impl Config {

@@ -63,6 +63,8 @@ impl Drop for Guard {
 pub struct Core {
     pub config: Config,
     pub features: Vec<String>,
+    /// CBOR is among the encodings (feature gate `CBORServingAndStorage`).
+    pub cbor: bool,
     pub store: Arc<dyn Store>,
     pub kinds: Arc<Kinds>,
     pub progress: Arc<Progress>,
@@ -143,6 +145,7 @@ impl ApiServer {
         let revision = feed.load_all().await?;
         let metrics: Arc<Metrics> = Arc::default();
         let core = Arc::new(Core {
+            cbor: config.features().iter().any(|f| f == "CBORServingAndStorage"),
             features: config.features(),
             authn: Authn::new(&config)?,
             authz,

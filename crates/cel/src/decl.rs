@@ -46,6 +46,11 @@ impl DeclType {
         DeclType { fields: BTreeMap::new(), key: None, elem: None, max_elements: 0, min_serialized, ty }
     }
 
+    /// The same with at most so many elements, or bytes of a text.
+    pub fn sized(self, max: i64) -> DeclType {
+        DeclType { max_elements: max, ..self }
+    }
+
     /// `max`: largest number of items, -1 if unbounded.
     pub fn list(item: DeclType, max: i64) -> DeclType {
         let ty = Type::list(item.ty.clone());

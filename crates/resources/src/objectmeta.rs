@@ -1,7 +1,7 @@
 //! Object metadata: what it must be, and what an update may not change
 //! (`k8s.io/apimachinery/pkg/api/validation/objectmeta.go`).
 
-use machinery::field::{ErrorList, Path};
+use machinery::field::{Error, ErrorList, Path};
 use machinery::{Get, Value, field::go_quote};
 
 use crate::check::{self, Errors};
@@ -10,11 +10,32 @@ use crate::names::{self, NameRule};
 /// Bytes of all annotations' keys and values.
 pub const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-/// What the metadata of any object must be, built-in or not: the last check of a create.
+/// What the metadata of any object must be, built-in or not: the last check of a create, and all that upstream's
+/// younger groups check.
 pub fn validate_generic(obj: &Value, namespaced: bool, rule: NameRule) -> ErrorList {
     let mut errors = ErrorList::new();
     generic_at(obj.at("metadata"), namespaced, rule, &Path::new("metadata"), &mut errors);
     errors
+}
+
+/// For kinds whose name follows from what they say: `name` and `generateName` that pass `also` must be the wanted one.
+/// The errors stand behind those that the field has already.
+pub(crate) fn exact_name(
+    obj: &Value,
+    wanted: &str,
+    why: &str,
+    also: fn(&str) -> bool,
+    errors: &mut ErrorList,
+) {
+    let mut next = 0;
+    for field in ["generateName", "name"] {
+        let (given, at) = (obj.at("metadata").text(field), Path::new("metadata").child(field));
+        next = errors.iter().rposition(|e| e.field == at).map_or(next, |i| i + 1);
+        if !given.is_empty() && given != wanted && also(given) {
+            errors.insert(next, Error::invalid(&at, given, why));
+            next += 1;
+        }
+    }
 }
 
 /// The metadata of a built-in kind of this scope, whose names follow this rule.
@@ -90,7 +111,8 @@ pub(crate) fn validate_update(new: &Value, old: &Value) -> ErrorList {
     errors
 }
 
-fn generic_update(new: &Value, old: &Value) -> ErrorList {
+/// The same for the kinds whose finalizers need no domain.
+pub(crate) fn generic_update(new: &Value, old: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
     let at = Path::new("metadata");
     let (new, old) = (new.at("metadata"), old.at("metadata"));

@@ -103,6 +103,8 @@ pub struct Strategy {
     pub writes_only: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Annotations that upstream keeps elsewhere: they are not shown where only metadata is.
     pub hidden_annotations: &'static [&'static str],
+    /// What an object of which nothing is known shows beyond what its schema says (bookmarks have such).
+    pub blank: fn(&mut Value),
     /// The API version objects are stored in; "" for the only or first one.
     pub storage: &'static str,
     /// (object, from, to): changes the shape between API versions of the kind; `apiVersion` is not its business.
@@ -133,6 +135,7 @@ impl Strategy {
         resets: &[],
         writes_only: &[],
         hidden_annotations: &[],
+        blank: |_| {},
         storage: "",
         convert: |_, _, _| {},
     };

@@ -1,7 +1,7 @@
 //! Request bodies as objects: types checked, unknown fields dropped, with upstream's errors.
 
 use machinery::codec::json::{Document, strict_message};
-use machinery::codec::proto;
+use machinery::codec::{cbor, proto};
 use machinery::field::{Error, Path, go_quote};
 use machinery::schema::{self, Schema};
 use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
@@ -9,6 +9,7 @@ use machinery::{Get, GroupKind, GroupVersion, GroupVersionKind, Status, Value};
 use crate::crd::CustomVersion;
 use crate::front::negotiate::Encoding;
 use crate::registry::options::Strictness;
+use crate::registry::patch::PatchType;
 
 /// Upstream's name of the registry of types, which stands in its messages.
 /// The registry of kinds that upstream names in errors, which differs by which of its servers has the group.
@@ -38,11 +39,19 @@ pub fn decode_request(
             &json
         }
         Encoding::Proto => return decode_proto(body, want),
-        Encoding::Cbor => return Err(unrecognized(body, want, &no_prefix(encoding))),
+        Encoding::Cbor => {
+            let undetermined = |e| format!("unable to determine group/version/kind: {e}");
+            json = cbor::to_json(body).map_err(|e| unrecognized(body, want, &undetermined(e)))?;
+            &json
+        }
     };
     let document =
         Document::parse(body).map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
     let found = document.type_meta().map_err(|e| unrecognized(body, want, &json_error(&e.to_string())))?;
+    if custom.is_some() && found.kind.is_empty() {
+        let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(body));
+        return Err(unrecognized(body, want, &why));
+    }
     let actual = actual_kind(&found.api_version, &found.kind, want);
     let refuse = |why: &str| {
         Status::bad_request(format!(
@@ -54,6 +63,10 @@ pub fn decode_request(
     };
     let strict = strictness != Strictness::Ignore;
     let known = if custom.is_some() { None } else { schema::of_kind(want) };
+    if let Some(other) = schema::of_kind(&actual).filter(|_| known.is_some() && actual != *want) {
+        // what it says it is comes first
+        document.decode(other, false).map_err(|e| refuse(&e.to_string()))?;
+    }
     check_kind(&actual, want, custom.is_some(), &refuse)?;
     let decoded = match known {
         Some(schema) => document.decode(schema, strict).map_err(|e| refuse(&e.to_string()))?,
@@ -173,7 +186,7 @@ fn check_kind(
     }
     if actual.kind != want.kind || actual.group != want.group {
         let package = |group: &str| match group.split('.').next().unwrap_or("") {
-            "" => "core".to_owned(),
+            "" | "events" => "core".to_owned(),
             first => first.to_owned(),
         };
         return Err(refuse(&format!(
@@ -335,6 +348,10 @@ pub fn decode_options(
         let json = yaml_to_json(body, want, &mut None)?;
         return decode_options(&json, Encoding::Json, want, strictness, warnings);
     }
+    if encoding == Encoding::Cbor {
+        let json = cbor::to_json(body).map_err(|e| Status::bad_request(e.to_string()))?;
+        return decode_options(&json, Encoding::Json, want, strictness, warnings);
+    }
     if encoding == Encoding::Json {
         let bare = |e: machinery::codec::json::Error| Status::bad_request(json_error(&e.to_string()));
         let document = Document::parse(body).map_err(bare)?;
@@ -359,6 +376,7 @@ pub fn decode_options(
 
 /// An applied configuration: what it says, no more; its kind and types are checked when it is applied.
 pub fn decode_apply(
+    kind: PatchType,
     body: &[u8],
     strictness: Strictness,
     warnings: &mut Vec<String>,
@@ -366,7 +384,10 @@ pub fn decode_apply(
     let bad = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
     let json;
     let mut duplicates = None;
-    let body = if body.first() == Some(&b'{') && Document::parse(body).is_ok() {
+    let body = if kind == PatchType::ApplyCbor {
+        json = cbor::to_json(body).map_err(|e| bad(&e))?;
+        &json
+    } else if body.first() == Some(&b'{') && Document::parse(body).is_ok() {
         body
     } else {
         let read = machinery::codec::yaml::to_json(body)
@@ -376,6 +397,9 @@ pub fn decode_apply(
     };
     let document = Document::parse(body).map_err(|e| bad(&e))?;
     let decoded = document.decode_any(strictness != Strictness::Ignore).map_err(|e| bad(&e))?;
+    if decoded.value.is_null() {
+        return Err(Status::bad_request("invalid object type: /, Kind="));
+    }
     if !decoded.value.is_object() {
         let what = match &decoded.value {
             Value::Array(_) => "array",

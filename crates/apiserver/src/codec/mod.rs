@@ -12,8 +12,8 @@ pub use patch::{Patch, patch_as};
 pub use stored::{convert, decode_stored, encode_stored};
 
 use bytes::Bytes;
-use machinery::codec::proto;
 pub use machinery::codec::proto::ENVELOPE_END;
+use machinery::codec::{cbor, proto};
 use machinery::schema::{self, Schema};
 use machinery::{Get, GroupVersion, GroupVersionKind, Value};
 
@@ -27,11 +27,6 @@ pub enum Error {
     Json(#[from] serde_json::Error),
     #[error("{0}")]
     Other(String),
-}
-
-/// Encodings that answers can be in.
-pub fn can_encode(encoding: Encoding) -> bool {
-    matches!(encoding, Encoding::Json | Encoding::Proto | Encoding::Yaml)
 }
 
 /// The type of a kind, those of object metadata (Status, PartialObjectMetadata, …) included.
@@ -59,12 +54,27 @@ pub fn encode(value: &Value, encoding: Encoding) -> Result<Bytes, String> {
             machinery::codec::yaml::encode(value, &mut out);
             Ok(out.into())
         }
-        other => Err(format!("no encoder for {}", other.media_type())),
+        Encoding::Cbor => {
+            let mut out = Vec::new();
+            cbor::encode(cbor_schema(value), value, &mut out);
+            Ok(out.into())
+        }
+        Encoding::Json => Err(format!("no encoder for {}", encoding.media_type())),
     }
+}
+
+/// The type by which CBOR knows what are bytes; none for custom resources.
+fn cbor_schema(value: &Value) -> Option<&'static Schema> {
+    schema_of(&gvk_of(value))
 }
 
 /// One watch event as a frame of a stream.
 pub fn encode_event(kind: &str, object: &Value, encoding: Encoding) -> Result<Bytes, String> {
+    if encoding == Encoding::Cbor {
+        let mut out = Vec::new();
+        cbor::encode_event(kind, cbor_schema(object), object, &mut out);
+        return Ok(out.into());
+    }
     Ok(proto_frame(kind, &encode(object, encoding)?))
 }
 

@@ -123,7 +123,7 @@ impl Sources {
             r.home.as_ref().map(|home| home.cache.fields.names().to_vec()).unwrap_or_default()
         };
         let custom = map.all().filter(own).map(|r| (r.clone(), fields(r))).collect();
-        let cbor = core.features.iter().any(|f| f == "CBORServingAndStorage");
+        let cbor = core.cbor;
         Self { map, routes: core.aggregator.now(), custom, cbor }
     }
 

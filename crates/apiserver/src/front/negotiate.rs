@@ -29,32 +29,97 @@ impl Encoding {
         }
     }
 
-    fn of(kind: &str, subtype: &str) -> Option<Self> {
+    fn of(kind: &str, subtype: &str, cbor: bool) -> Option<Self> {
         match (kind, subtype) {
             ("*", "*") | ("application", "*" | "json") => Some(Encoding::Json),
             ("application", "yaml") => Some(Encoding::Yaml),
             ("application", "vnd.kubernetes.protobuf") => Some(Encoding::Proto),
+            ("application", "cbor") if cbor => Some(Encoding::Cbor),
             _ => None,
         }
     }
 
-    /// The encoding of a request body; an absent type is JSON.
-    pub fn of_body(headers: &HeaderMap) -> Result<Self, Status> {
+    /// The encoding of a request body; an absent type is JSON. `cbor`: that is one of the server's encodings.
+    pub fn of_body(headers: &HeaderMap, cbor: bool) -> Result<Self, Status> {
         let given = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let media = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match media.as_str() {
-            "" | "application/json" => Ok(Encoding::Json),
-            "application/yaml" => Ok(Encoding::Yaml),
-            "application/vnd.kubernetes.protobuf" => Ok(Encoding::Proto),
-            _ => Err(Status::new(
-                415,
-                "UnsupportedMediaType",
-                format!(
-                    "the body of the request was in an unknown format - accepted media types include: {}",
-                    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-                ),
-            )),
+        match media_type(given).as_deref() {
+            _ if given.is_empty() => Ok(Encoding::Json),
+            Some("application/json") => Ok(Encoding::Json),
+            Some("application/yaml") => Ok(Encoding::Yaml),
+            Some("application/vnd.kubernetes.protobuf") => Ok(Encoding::Proto),
+            Some("application/cbor") if cbor => Ok(Encoding::Cbor),
+            _ => Err(unsupported(object_types(cbor))),
         }
+    }
+}
+
+/// 415, with what would have been accepted.
+pub fn unsupported(accepted: &str) -> Status {
+    let message =
+        format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+    Status::new(415, "UnsupportedMediaType", message)
+}
+
+/// The type of a well-formed `Content-Type`, in lower case (RFC 9110, section 8.3.1; as Go's `mime.ParseMediaType`).
+fn media_type(given: &str) -> Option<String> {
+    let token = |text: &str| {
+        let special = |c: char| "()<>@,;:\\\"/[]?=".contains(c);
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !special(c))
+    };
+    let (media, mut rest) = given.split_once(';').unwrap_or((given, ""));
+    let media = media.trim().to_ascii_lowercase();
+    match media.split_once('/') {
+        Some((kind, subtype)) if token(kind) && token(subtype) => {}
+        None if token(&media) => {}
+        _ => return None,
+    }
+    let mut seen: Vec<String> = Vec::new();
+    while !rest.trim().is_empty() {
+        let (name, after) = rest.split_once('=')?;
+        let name = name.trim_start().to_ascii_lowercase();
+        let after = after.trim_start();
+        let end = match after.strip_prefix('"') {
+            Some(quoted) => quoted_end(quoted)? + 2,
+            None => after.find([';', ' ', '\t']).unwrap_or(after.len()),
+        };
+        let value = &after[..end];
+        if !token(&name) || !(value.starts_with('"') || token(value)) || seen.contains(&name) {
+            return None;
+        }
+        seen.push(name);
+        rest = after[end..].trim_start();
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(';')?;
+        }
+    }
+    Some(media)
+}
+
+/// Where the closing quote is.
+fn quoted_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.char_indices().find_map(|(at, c)| {
+        let end = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        end.then_some(at)
+    })
+}
+
+/// The types of objects and lists, as errors list them.
+pub fn object_types(cbor: bool) -> &'static str {
+    if cbor {
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor"
+    } else {
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    }
+}
+
+/// The types of watches.
+fn stream_types(cbor: bool) -> &'static str {
+    if cbor {
+        "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch, application/cbor-seq"
+    } else {
+        "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
     }
 }
 
@@ -65,8 +130,8 @@ pub enum Shape {
     Object,
     /// A Table of `meta.k8s.io` in this version.
     Table(String),
-    /// PartialObjectMetadata or its List.
-    Metadata(String),
+    /// PartialObjectMetadata or its List, in this version.
+    Metadata { version: String, list: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,17 +188,22 @@ fn accept_of(headers: &HeaderMap) -> String {
 pub struct Offer {
     /// Table and PartialObjectMetadata.
     pub shapes: bool,
-    /// PartialObjectMetadataList rather than PartialObjectMetadata.
-    pub list: bool,
+    /// The path is that of a collection, which can be watched, too.
+    pub collection: bool,
     /// A watch, which has no YAML.
     pub stream: bool,
+    /// A custom resource: as such it has no protobuf, and there is no router before it.
+    pub custom: bool,
+    /// CBOR is among the encodings.
+    pub cbor: bool,
 }
 
 impl Offer {
-    pub const PLAIN: Offer = Offer { shapes: false, list: false, stream: false };
-    pub const OBJECT: Offer = Offer { shapes: true, list: false, stream: false };
-    pub const LIST: Offer = Offer { shapes: true, list: true, stream: false };
-    pub const WATCH: Offer = Offer { shapes: true, list: false, stream: true };
+    pub const PLAIN: Offer =
+        Offer { shapes: false, collection: false, stream: false, custom: false, cbor: false };
+    pub const OBJECT: Offer = Offer { shapes: true, ..Offer::PLAIN };
+    pub const LIST: Offer = Offer { collection: true, ..Offer::OBJECT };
+    pub const WATCH: Offer = Offer { stream: true, ..Offer::LIST };
 }
 
 /// Picks the first acceptable clause; 406 if there is none.
@@ -150,51 +220,56 @@ pub fn negotiate(headers: &HeaderMap, pretty: Option<&str>, offer: Offer) -> Res
     if accept.trim().is_empty() {
         return Ok(plain(Encoding::Json));
     }
-    for clause in clauses(&accept) {
-        let Some(encoding) = Encoding::of(clause.kind, clause.subtype) else { continue };
-        if (offer.stream && encoding == Encoding::Yaml) || !crate::codec::can_encode(encoding) {
+    let clauses = clauses(&accept);
+    let mut known = false;
+    for clause in &clauses {
+        let Some(encoding) = Encoding::of(clause.kind, clause.subtype, offer.cbor) else {
+            // the router knows what watches are answered in, though that can't be asked for
+            known |= offer.cbor && offer.collection && clause.subtype == "cbor-seq";
             continue;
-        }
+        };
+        known = true;
         let param = |key: &str| clause.params.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| *v);
         if let Some(shape) = shape(param("as"), param("g"), param("v"), offer, encoding) {
+            if offer.stream && encoding == Encoding::Yaml {
+                return Err(not_acceptable(stream_types(offer.cbor)));
+            }
             return Ok(Accepted { shape, clause: clause.text.to_owned(), ..plain(encoding) });
         }
     }
-    if clauses(&accept).iter().any(|c| Encoding::of(c.kind, c.subtype).is_some()) {
-        return Err(not_acceptable(offer));
+    if known || offer.custom {
+        return Err(not_acceptable(object_types(offer.cbor)));
     }
     // the router says it in its own words
-    let mut status = Status::new(
-        406,
-        "NotAcceptable",
-        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf",
-    );
+    let mut types = object_types(offer.cbor).to_owned();
+    if offer.collection {
+        types = format!("{types}, {}", stream_types(offer.cbor));
+    }
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {types}");
+    let mut status = Status::new(406, "NotAcceptable", message);
     status.details = Some(machinery::status::Details::default());
     Err(status)
 }
 
 fn shape(kind: &str, group: &str, version: &str, offer: Offer, encoding: Encoding) -> Option<Shape> {
     if kind.is_empty() {
-        return Some(Shape::Object);
+        return (!offer.custom || encoding != Encoding::Proto).then_some(Shape::Object);
     }
     if !offer.shapes || group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") {
         return None;
     }
     match kind {
-        // tables hold arbitrary cells, which protobuf has no form for
-        "Table" if encoding != Encoding::Proto => Some(Shape::Table(version.to_owned())),
-        "PartialObjectMetadata" if !offer.list => Some(Shape::Metadata(version.to_owned())),
-        "PartialObjectMetadataList" if offer.list => Some(Shape::Metadata(version.to_owned())),
+        // tables hold arbitrary cells, which the binary encodings are not let have
+        "Table" if matches!(encoding, Encoding::Json | Encoding::Yaml) => {
+            Some(Shape::Table(version.to_owned()))
+        }
+        "PartialObjectMetadata" => Some(Shape::Metadata { version: version.to_owned(), list: false }),
+        "PartialObjectMetadataList" => Some(Shape::Metadata { version: version.to_owned(), list: true }),
         _ => None,
     }
 }
 
-pub fn not_acceptable(offer: Offer) -> Status {
-    let types = if offer.stream {
-        "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
-    } else {
-        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
-    };
+fn not_acceptable(types: &str) -> Status {
     Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {types}"))
 }
 
@@ -223,5 +298,31 @@ mod tests {
         check("text/html", Offer::OBJECT, None);
         check("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", Offer::LIST, None);
         check("application/yaml", Offer::WATCH, None);
+        check("application/yaml,application/json", Offer::WATCH, None);
+        check("application/cbor", Offer::OBJECT, None);
+        let cbor = Offer { cbor: true, ..Offer::OBJECT };
+        check("application/cbor", cbor, Some((Encoding::Cbor, Shape::Object)));
+        check("application/cbor;as=Table;v=v1;g=meta.k8s.io", cbor, None);
+        let custom = Offer { custom: true, ..Offer::OBJECT };
+        check("application/vnd.kubernetes.protobuf", custom, None);
+        let metadata = Shape::Metadata { version: "v1".into(), list: false };
+        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+        check(partial, custom, Some((Encoding::Proto, metadata)));
+    }
+
+    #[test]
+    fn content_types_are_read_as_go_reads_them() {
+        for (given, want) in [
+            ("application/json", Some("application/json")),
+            (" APPLICATION/JSON ; charset=utf-8", Some("application/json")),
+            ("application/json;", Some("application/json")),
+            ("application/json; a=\"b;\\\"c\"; d=e", Some("application/json")),
+            ("application/json; charset", None),
+            ("application/json; a=b; a=c", None),
+            ("a/b/c", None),
+            ("application/", None),
+        ] {
+            assert_eq!(media_type(given).as_deref(), want, "{given}");
+        }
     }
 }

@@ -54,11 +54,11 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
     let gzip = accepts_gzip(request.headers()) && !streams;
     let headers = request.headers().clone();
     let limit = match query.timeout() {
-        Ok(given) if !streams => given
+        _ if streams => core.config.request_timeout,
+        Ok(given) => given
             .filter(|t| !t.is_zero())
             .map_or(core.config.request_timeout, |t| t.min(core.config.request_timeout)),
-        Ok(_) => core.config.request_timeout,
-        Err(status) => return respond::status(&status, &headers),
+        Err(status) => return respond::status(&status, &headers, false),
     };
     // outlives the work, which the timeout may drop
     let audited = parking_lot::Mutex::new(Audit::default());
@@ -67,7 +67,7 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
         let result = identified(&core, &caller, &mut request, &info, &id, received, &audited, &mut warnings);
         let user = match result.await {
             Ok(user) => user,
-            Err(status) => return respond::status(&status, &headers),
+            Err(status) => return respond::status(&status, &headers, false),
         };
         let audit = audited.lock().clone();
         let turn = match turn(&core, &info, &user, &query, limit).await {
@@ -78,14 +78,18 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
             }
         };
         if let Err(status) = crate::authz::permit(&core, &user, &info, &query, &audit).await {
-            return turn.over(respond::status(&status, &headers), streams);
+            return turn.over(respond::status(&status, &headers, false), streams);
         }
         let mut told = Told::new(&core, &request, &info, &query);
         (told.began, told.waited) = (began, turn.waited());
         let lasting = if streams { told.lasting() } else { None };
         let routed = super::routes::route(&core, user, info, query, request, &audit, &mut warnings);
         let mut answer = match AssertUnwindSafe(routed).catch_unwind().await {
-            Ok(result) => result.unwrap_or_else(|status| respond::status(&status, &headers)),
+            Ok(result) => result.unwrap_or_else(|status| {
+                // only what answers for resources speaks CBOR
+                let cbor = core.cbor && !status.details.as_ref().is_some_and(|d| *d == Default::default());
+                respond::status(&status, &headers, cbor)
+            }),
             Err(panic) => {
                 audit.panicked(panic_text(&*panic));
                 *audited.lock() = Audit::default();
@@ -104,7 +108,7 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
             Ok(answer) => answer,
             Err(_) => {
                 let message = "Timeout: request did not complete within the allotted timeout".to_owned();
-                respond::status(&Status::new(504, "Timeout", message), &headers)
+                respond::status(&Status::new(504, "Timeout", message), &headers, false)
             }
         }
     };

@@ -72,9 +72,9 @@ impl Query {
         match self.get("timeout") {
             None | Some("") => Ok(None),
             Some(text) => match go_duration(text) {
-                Some(duration) => Ok(Some(duration)),
-                None => Err(Status::bad_request(format!(
-                    "invalid timeout specified in the request URL - time: invalid duration {}",
+                Ok(duration) => Ok(Some(duration)),
+                Err(why) => Err(Status::bad_request(format!(
+                    "invalid timeout specified in the request URL - time: {why} {}",
                     go_quote(text)
                 ))),
             },
@@ -90,34 +90,41 @@ pub fn is_encoded(text: &str) -> bool {
     })
 }
 
-/// `1h2m3.5s`, as Go's `time.ParseDuration` without negative values.
-pub fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
+/// `1h2m3.5s`, as Go's `time.ParseDuration`; what is below zero is zero. The error is Go's, but for the text itself.
+pub fn go_duration(text: &str) -> Result<Duration, String> {
+    const INVALID: &str = "invalid duration";
+    let negative = text.starts_with('-');
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if rest == "0" {
+        return Ok(Duration::ZERO);
     }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
-        return None;
+        return Err(INVALID.to_owned());
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().map_err(|_| INVALID.to_owned())?;
         rest = &rest[digits..];
         let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let scale = match &rest[..unit_len] {
+            "" => return Err("missing unit in duration".to_owned()),
             "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
+            "us" | "µs" | "μs" => 1e-6,
             "ms" => 1e-3,
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            _ => return None,
+            unit => return Err(format!("unknown unit {} in duration", go_quote(unit))),
         };
         total += number * scale;
         rest = &rest[unit_len..];
     }
-    Duration::try_from_secs_f64(total).ok()
+    // Go counts nanoseconds in 63 bits
+    if total > 9_223_372_036.0 {
+        return Err(INVALID.to_owned());
+    }
+    if negative { Ok(Duration::ZERO) } else { Duration::try_from_secs_f64(total).map_err(|_| INVALID.to_owned()) }
 }
 
 #[cfg(test)]
@@ -130,10 +137,10 @@ mod tests {
         assert_eq!((q.text("b"), q.text("f")), ("x/y", "a b"));
         assert!(q.flag("a") && q.flag("c") && !q.flag("d") && !q.flag("e") && !q.flag("z"));
         assert!(q.int("b").unwrap_err().message.contains("invalid syntax"));
-        assert_eq!(go_duration("1m1.5s"), Some(Duration::from_millis(61_500)));
-        assert_eq!(
-            (go_duration("x"), go_duration("5"), go_duration("0")),
-            (None, None, Some(Duration::ZERO))
-        );
+        assert_eq!(go_duration("1m1.5s"), Ok(Duration::from_millis(61_500)));
+        assert_eq!((go_duration("0"), go_duration("-1s")), (Ok(Duration::ZERO), Ok(Duration::ZERO)));
+        let bad = |text: &str| go_duration(text).unwrap_err();
+        assert_eq!((&*bad("x"), &*bad("5")), ("invalid duration", "missing unit in duration"));
+        assert_eq!(bad("1x"), "unknown unit \"x\" in duration");
     }
 }

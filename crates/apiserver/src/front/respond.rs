@@ -60,9 +60,9 @@ pub fn json(value: &Value, pretty: bool) -> Bytes {
 }
 
 /// A Status, in the encoding the client asked for if that is possible.
-pub fn status(status: &Status, headers: &http::HeaderMap) -> Answer {
-    let accepted = super::negotiate::negotiate(headers, None, super::negotiate::Offer::PLAIN)
-        .unwrap_or_else(|_| json_accepted());
+pub fn status(status: &Status, headers: &http::HeaderMap, cbor: bool) -> Answer {
+    let offer = super::negotiate::Offer { cbor, ..super::negotiate::Offer::PLAIN };
+    let accepted = super::negotiate::negotiate(headers, None, offer).unwrap_or_else(|_| json_accepted());
     let mut response = value(status.code, &status.to_value(), &accepted);
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {

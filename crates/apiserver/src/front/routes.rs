@@ -54,32 +54,30 @@ pub async fn route(
     if info.parts.len() > 3 && info.subresource != "proxy" {
         return Err(generic(404));
     }
-    let verb = action(&head.method, &info)?;
+    let verb = action(&head.method, &info);
     if !info.subresource.is_empty() {
         let Some(sub) = resource.subresource(&info.subresource) else {
-            let Some(custom) =
-                resource.custom.as_ref().filter(|_| matches!(&*info.subresource, "status" | "scale"))
-            else {
-                return Err(generic(404));
-            };
+            let Some(custom) = &resource.custom else { return Err(generic(404)) };
             warnings.extend(custom.deprecation.clone());
             return Err(Status::not_found(&resource.group_resource(), &info.name));
         };
         if resource.namespaced && namespace.is_empty() {
             return Err(generic(404));
         }
-        let allowed = sub.verbs.iter().any(|v| v == verb) || (info.subresource == "proxy");
-        if !allowed {
+        let proxies = info.subresource == "proxy";
+        if !proxies && !verb.is_some_and(|verb| sub.verbs.iter().any(|v| v == verb)) {
             return Err(generic(405));
         }
     } else {
-        if !resource.allows(verb) {
+        let nowhere = resource.namespaced && namespace.is_empty();
+        if nowhere && info.parts.len() > 1 && verb != Some("watch") {
+            return if resource.custom.is_some() { Ok(respond::not_found_text()) } else { Err(generic(404)) };
+        }
+        if !verb.is_some_and(|verb| resource.allows(verb) && (!nowhere || matches!(verb, "list" | "watch"))) {
             return Err(generic(405));
         }
-        if resource.namespaced && namespace.is_empty() && !matches!(verb, "list" | "watch") {
-            return Err(generic(if info.parts.len() > 1 { 404 } else { 405 }));
-        }
     }
+    let verb = verb.unwrap_or("");
     let mut call = Call {
         core: core.clone(),
         namespace: namespace.to_owned(),
@@ -109,10 +107,10 @@ pub async fn route(
     result
 }
 
-/// What the route for this method does; errors are those of paths that have other methods only.
-fn action(method: &Method, info: &RequestInfo) -> Result<&'static str, Status> {
+/// What the route for this method does; none where the path has other methods only.
+fn action(method: &Method, info: &RequestInfo) -> Option<&'static str> {
     let named = info.parts.len() > 1;
-    Ok(match *method {
+    Some(match *method {
         Method::GET if info.subresource.is_empty() && info.verb == "watch" => "watch",
         Method::GET if named => "get",
         Method::GET => "list",
@@ -121,7 +119,7 @@ fn action(method: &Method, info: &RequestInfo) -> Result<&'static str, Status> {
         Method::PATCH if named => "patch",
         Method::DELETE if named => "delete",
         Method::DELETE => "deletecollection",
-        _ => return Err(generic(405)),
+        _ => return None,
     })
 }
 
@@ -184,6 +182,12 @@ async fn other(
             _ => Err(generic(405)),
         },
         ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(core, &parts, query)),
+        ["openapi", "v2"] if path.ends_with('/') => Ok(respond::not_found_text()),
+        ["api"] | [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"]
+            if head.method != Method::GET =>
+        {
+            Err(generic(405))
+        }
         ["api"] => discovery::api(core, head),
         ["apis"] => discovery::apis(core, head),
         ["api", version] => discovery::version(core, "", version, head),

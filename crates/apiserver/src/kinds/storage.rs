@@ -91,6 +91,11 @@ impl Home {
     }
 
     /// The cache's key of an object: `namespace/name`, or `name`.
+    /// Upstream reads these from the store itself, which shows in some answers.
+    pub fn unwatched(&self) -> bool {
+        self.ttl.is_some()
+    }
+
     pub fn local_key(&self, namespace: &str, name: &str) -> String {
         if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
     }

@@ -11,12 +11,12 @@ use super::{Call, decode_body, encode, fields, read_body};
 use crate::admission::{self, Attributes, Operation};
 use crate::cache::Entry;
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::Offer;
 use crate::front::respond::Answer;
 use crate::kinds::Resource;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     let options = write_options(call, "CreateOptions", false)?;
     let body = read_body(call, body).await?;
     let want = call.resource.gvk();
@@ -47,10 +47,6 @@ pub async fn create_object(
         return Err(status);
     }
     check_namespace(call, &mut object)?;
-    if !meta::resource_version(&object).is_empty() {
-        // upstream returns this error bare
-        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
-    }
     dedup_owners(call, &mut object);
     (resource.strategy.default)(&mut object, &call.context_for(""));
     if fields_done.is_none() {
@@ -92,6 +88,11 @@ async fn store_new(
     generated: bool,
 ) -> Result<Arc<Entry>, Status> {
     let home = call.home()?;
+    let version = object.child("metadata").unset("resourceVersion");
+    if !options.dry_run && version.and_then(|v| v.as_str()?.parse::<u64>().ok()).is_some_and(|v| v > 0) {
+        // upstream returns this error bare
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
+    }
     normalize(call, &mut object);
     let object = crate::crd::to_storage(call, object).await?;
     let name = meta::name(&object).to_owned();

@@ -24,7 +24,7 @@ pub fn decode_body(
     want: &GroupVersionKind,
     strictness: Strictness,
 ) -> Result<Value, Status> {
-    let encoding = Encoding::of_body(&call.headers)?;
+    let encoding = Encoding::of_body(&call.headers, call.core.cbor)?;
     let mut warnings = Vec::new();
     let custom = call.resource.custom.clone().filter(|_| want.kind == call.resource.kind);
     let result =

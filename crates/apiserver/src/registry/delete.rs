@@ -11,8 +11,9 @@ use super::{Call, encode, fields, read_body};
 use crate::admission::{self, Attributes, Operation};
 use crate::cache::Entry;
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::Offer;
 use crate::front::respond::Answer;
+use crate::kinds::Home;
 
 pub const ORPHAN: &str = "orphan";
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -37,7 +38,7 @@ pub enum Deleted {
 }
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     super::get::check_name(call)?;
     let body = read_body(call, body).await?;
     let options = parse_delete_options(call, &body)?;
@@ -102,7 +103,7 @@ pub fn parse_delete_options(call: &mut Call, body: &[u8]) -> Result<DeleteOption
     } else {
         let want = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
         let mut warnings = Vec::new();
-        let encoding = crate::front::negotiate::Encoding::of_body(&call.headers)?;
+        let encoding = crate::front::negotiate::Encoding::of_body(&call.headers, call.core.cbor)?;
         let value = crate::codec::decode_options(body, encoding, &want, Strictness::Ignore, &mut warnings)?;
         options.grace = value.int("gracePeriodSeconds");
         options.orphan = value.flag("orphanDependents");
@@ -164,11 +165,24 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
                 if options.dry_run {
                     return Ok(Deleted::Gone(entry));
                 }
-                match call.core.remove(&home, &key, entry.revision).await {
-                    Ok(revision) => {
-                        crate::subresource::services::after_delete(call, || entry.parse()).await;
-                        return Ok(Deleted::Gone(Arc::new(entry.deleted_at(revision))));
-                    }
+                match remove(call, &home, &entry).await {
+                    Ok(gone) => return Ok(Deleted::Gone(gone)),
+                    Err(failed) => failed,
+                }
+            }
+            // who watches sees that it was marked before it is gone
+            Plan::MarkAndRemove(object) => {
+                let stored = to_stored(&call.resource, &home, *object);
+                if options.dry_run {
+                    let dry = super::create::dry(&key, &stored, entry.revision, &home);
+                    return Ok(Deleted::Gone(Arc::new(dry)));
+                }
+                match call.core.put(&home, &key, &stored, entry.revision).await {
+                    Ok(marked) => match remove(call, &home, &marked).await {
+                        Ok(gone) => return Ok(Deleted::Gone(gone)),
+                        Err(Failed::Conflict(None)) => return Ok(Deleted::Gone(marked)),
+                        Err(failed) => failed,
+                    },
                     Err(failed) => failed,
                 }
             }
@@ -197,8 +211,16 @@ pub async fn delete_object(call: &mut Call, options: &DeleteOptions) -> Result<D
     Err(Status::conflict(&call.gr(), call.name(), "too many changes at the same time"))
 }
 
+/// Takes the object away; what it was, at the version of its going.
+async fn remove(call: &Call, home: &Home, entry: &Entry) -> Result<Arc<Entry>, Failed> {
+    let revision = call.core.remove(home, &entry.key, entry.revision).await?;
+    crate::subresource::services::after_delete(call, || entry.parse()).await;
+    Ok(Arc::new(entry.deleted_at(revision)))
+}
+
 fn check_preconditions(call: &Call, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
-    let about = machinery::GroupResource::new(&*call.resource.group, &*call.resource.kind);
+    let kind = call.resource.stored_kind();
+    let about = machinery::GroupResource::new(kind.group, kind.kind);
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(object)) {
         return Err(Status::conflict(
             &about,
@@ -227,6 +249,8 @@ pub enum Plan {
     /// Its deletion is already under way.
     Nothing,
     Remove,
+    /// It goes without delay, though kinds like it go gracefully: it is changed so first.
+    MarkAndRemove(Box<Value>),
     /// It stays, changed so.
     Mark(Box<Value>),
 }
@@ -245,6 +269,8 @@ fn plan(call: &Call, mut object: Value, options: &DeleteOptions) -> Plan {
                     let at = metadata.text("deletionTimestamp").parse::<jiff::Timestamp>();
                     let shift = jiff::SignedDuration::from_secs(period - before);
                     let at = at.ok().and_then(|at| at.checked_add(shift).ok()).unwrap_or(call.now);
+                    // never into the past; who asked for some time has a second at least
+                    let (at, period) = if at < call.now { (call.now, period.min(1)) } else { (at, period) };
                     let metadata = object.child("metadata");
                     metadata.set("deletionTimestamp", fields::timestamp(at));
                     metadata.set("deletionGracePeriodSeconds", period);
@@ -275,8 +301,9 @@ fn plan(call: &Call, mut object: Value, options: &DeleteOptions) -> Plan {
         return Plan::Mark(Box::new(object));
     }
     match graceful {
-        Some(period) if period > 0 => Plan::Mark(Box::new(object)),
-        _ => Plan::Remove,
+        Some(0) => Plan::MarkAndRemove(Box::new(object)),
+        Some(_) => Plan::Mark(Box::new(object)),
+        None => Plan::Remove,
     }
 }
 

@@ -9,14 +9,14 @@ use super::reads::list_options;
 use super::storage::from_entry;
 use super::{Call, encode, list, read_body};
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::Offer;
 use crate::front::respond::Answer;
 
 /// Deletions under way at a time.
 const AT_ONCE: usize = 16;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     let options = list_options(call, false)?;
     let body = read_body(call, body).await?;
     let delete = parse_delete_options(call, &body)?;

@@ -5,7 +5,7 @@ use machinery::{Get, Status, Value};
 
 use super::{Call, storage, table};
 use crate::cache::Entry;
-use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape};
 use crate::front::respond::{self, Answer};
 use crate::kinds::Resource;
 
@@ -40,7 +40,7 @@ pub fn entry_answer(call: &Call, status: u16, entry: &Entry, accepted: &Accepted
 
 /// An object in hand, negotiated now.
 pub fn object_answer(call: &Call, status: u16, object: Value) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     shaped(call, status, object, &accepted)
 }
 
@@ -58,9 +58,30 @@ fn shaped(call: &Call, status: u16, object: Value, accepted: &Accepted) -> Resul
             let meta = machinery::json!({"resourceVersion": machinery::meta::resource_version(&object)});
             table::make(call, version, &[object], meta, include, true)
         }
-        Shape::Metadata(version) => partial(object, version),
+        Shape::Metadata { list: true, .. } => return Err(wrong_shape(call, true)),
+        Shape::Metadata { version, .. } => partial(object, version),
     };
     Ok(respond::value(status, &value, accepted))
+}
+
+/// 406 to one who wants the metadata of one object where there is a list, or the other way round.
+pub fn wrong_shape(call: &Call, wants_list: bool) -> Status {
+    let kind = call.resource.stored_kind();
+    let package = match kind.group.split('.').next().unwrap_or("") {
+        _ if call.resource.custom.is_some() => "unstructured",
+        "" => "core",
+        "internal" => "apiserverinternal",
+        first => first,
+    };
+    let name = if call.resource.custom.is_some() { "Unstructured" } else { kind.kind.as_str() };
+    let message = if wants_list {
+        format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{name})"
+        )
+    } else {
+        format!("you requested PartialObjectMetadata, but the requested object is a list (*{package}.{name}List)")
+    };
+    Status::new(406, "NotAcceptable", message)
 }
 
 /// PartialObjectMetadata of an object.

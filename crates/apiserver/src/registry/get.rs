@@ -6,19 +6,22 @@ use machinery::Status;
 
 use super::{Call, encode, parse_revision};
 use crate::cache::Entry;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::Offer;
 use crate::front::respond::Answer;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     check_name(call)?;
     let revision = call.query.text("resourceVersion");
     // upstream returns this error bare
-    let asked = parse_revision(revision).map_err(|why| Status::new(500, "", why))?;
+    let asked = parse_revision(revision).map_err(|why| match call.home() {
+        Ok(home) if home.unwatched() => Status::bad_request(format!("invalid resource version: {why}")),
+        _ => Status::new(500, "", why),
+    })?;
     match asked {
         0 if revision.is_empty() => drop(call.core.fresh().await?),
         0 => {}
-        at => drop(call.core.caught_up(at).await?),
+        at => drop(call.core.reached(call.home()?, at).await?),
     }
     let entry = cached(call)?;
     crate::crd::prepare_versions(&call.core, &call.resource, [&entry]).await?;

@@ -11,7 +11,7 @@ use super::token::{self, Token};
 use super::{Call, encode, parse_revision, storage, table};
 use crate::cache::{Entry, Snapshot};
 use crate::front::body::Body;
-use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape};
 use crate::front::respond::{self, Answer};
 use crate::kinds::Resource;
 use crate::select::Selector;
@@ -20,7 +20,7 @@ use crate::select::Selector;
 const BLOCK: usize = 128 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::LIST)?;
+    let accepted = call.accept(Offer::LIST)?;
     let options = list_options(call, false)?;
     let page = page(call, &options).await?;
     crate::crd::prepare_versions(&call.core, &call.resource, &page.entries).await?;
@@ -75,7 +75,8 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
             let include = table::Include::parse(&call.query)?;
             table::make(call, version, &objects, metadata, include, true)
         }
-        Shape::Metadata(version) => {
+        Shape::Metadata { list: false, .. } => return Err(encode::wrong_shape(call, false)),
+        Shape::Metadata { version, .. } => {
             let items: Vec<Value> = objects.into_iter().map(|o| encode::partial(o, version)).collect();
             let items = if items.is_empty() { Value::Null } else { items.into() };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
@@ -147,7 +148,7 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     } else if options.matching == Match::Exact
         || (options.limit > 0 && given > 0 && options.matching == Match::Unset)
     {
-        core.caught_up(given).await?;
+        core.reached(call.home()?, given).await?;
         let snapshot = cache
             .snapshot_at(given)
             .map_err(|_| Status::expired("The resourceVersion for the provided list is too old."))?;
@@ -155,11 +156,12 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     } else if options.revision.is_empty() {
         latest(call).await?
     } else {
-        core.caught_up(given).await?;
+        core.reached(call.home()?, given).await?;
         now(call)?
     };
     // whatever is there may be answered for version 0, so upstream's cache does not page it
-    let limit = if options.revision == "0" && options.token.is_empty() { 0 } else { options.limit };
+    let cached = !call.home()?.unwatched();
+    let limit = if cached && options.revision == "0" && options.token.is_empty() { 0 } else { options.limit };
     Ok(cut(&snapshot, revision, &call.namespace, &options.selector, limit, &start))
 }
 

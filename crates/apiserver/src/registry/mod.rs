@@ -18,7 +18,7 @@ mod token;
 mod update;
 mod watch;
 
-pub use create::create_object;
+pub use create::{check_namespace, create_object};
 pub use decode::{decode_body, read_body};
 pub use delete::{DeleteOptions, delete_object};
 pub mod delete_plan {
@@ -27,7 +27,7 @@ pub mod delete_plan {
 }
 pub use encode::object_answer;
 pub use get::current;
-pub use update::{UpdateRequest, Updated, update_object};
+pub use update::{UpdateRequest, Updated, check_name, update_object};
 
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ use jiff::Timestamp;
 use machinery::{GroupResource, Status, Value};
 
 use crate::authn::User;
+use crate::front::negotiate::{Accepted, Offer, negotiate};
 use crate::front::respond::Answer;
 use crate::front::{Incoming, Query, RequestInfo};
 use crate::kinds::{Home, Resource};
@@ -90,6 +91,12 @@ impl Call {
             },
             features: &self.core.features,
         }
+    }
+
+    /// The encoding and shape that the client wants its answer in.
+    pub fn accept(&self, offer: Offer) -> Result<Accepted, Status> {
+        let offer = Offer { custom: self.resource.custom.is_some(), cbor: self.core.cbor, ..offer };
+        negotiate(&self.headers, self.query.get("pretty"), offer)
     }
 
     /// The key of the object that the path names.

@@ -7,7 +7,7 @@ use super::update::{UpdateRequest, update_object};
 use super::{Call, encode, fields, read_body};
 use crate::codec::Patch;
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::{Offer, unsupported};
 use crate::front::respond::Answer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,23 +15,28 @@ pub enum PatchType {
     Json,
     Merge,
     Strategic,
+    /// A configuration in YAML (or JSON).
     Apply,
+    /// A configuration in CBOR.
+    ApplyCbor,
 }
 
 impl PatchType {
     pub fn of(call: &Call) -> Result<Self, Status> {
         let given = call.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let custom = call.resource.custom.is_some();
+        let cbor = call.core.cbor;
         match given.split(';').next().unwrap_or("").trim() {
             "application/json-patch+json" => Ok(PatchType::Json),
             "application/merge-patch+json" => Ok(PatchType::Merge),
             "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
             "application/apply-patch+yaml" => Ok(PatchType::Apply),
-            "application/strategic-merge-patch+json" => Err(Status::new(
-                415,
-                "UnsupportedMediaType",
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-            )),
+            "application/apply-patch+cbor" if cbor => Ok(PatchType::ApplyCbor),
+            _ if custom => {
+                let known = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+                let more = if cbor { ", application/apply-patch+cbor" } else { "" };
+                Err(unsupported(&format!("{known}{more}")))
+            }
             _ => {
                 // the router says it in its own words
                 let mut status = Status::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
@@ -40,18 +45,23 @@ impl PatchType {
             }
         }
     }
+
+    /// Server-side apply?
+    pub fn applies(self) -> bool {
+        matches!(self, PatchType::Apply | PatchType::ApplyCbor)
+    }
 }
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
     let kind = PatchType::of(call)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     super::get::check_name(call)?;
     let body = read_body(call, body).await?;
     call.audit.request_patch(&body);
-    let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
+    let options = write_options(call, "PatchOptions", kind.applies())?;
     let updated = match kind {
-        PatchType::Apply => {
-            let patch = crate::codec::decode_apply(&body, options.strictness, &mut call.warnings)?;
+        kind if kind.applies() => {
+            let patch = crate::codec::decode_apply(kind, &body, options.strictness, &mut call.warnings)?;
             apply_patch_request(call, patch, &options).await?
         }
         kind => {
@@ -103,24 +113,41 @@ fn change(call: &mut Call, patch: &Patch, old: &Value, options: &WriteOptions) -
         }
     };
     check_identity(call, &new, false)?;
-    new.set("kind", want.kind.as_str());
-    new.set("apiVersion", want.api_version());
+    drop_namespace(call, &mut new);
+    // a custom object that says it is something else is refused by its validation
+    if custom.is_none() {
+        new.set("kind", want.kind.as_str());
+        new.set("apiVersion", want.api_version());
+    }
     (call.resource.strategy.default)(&mut new, &call.context());
     Ok(new)
 }
 
-fn check_identity(call: &Call, new: &Value, created: bool) -> Result<(), Status> {
-    let (name, namespace) = (meta::name(new), meta::namespace(new));
-    if !name.is_empty() && name != call.name() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name()
-        )));
+/// Objects that are in no namespace are not said to be in one.
+pub fn drop_namespace(call: &Call, object: &mut Value) {
+    if !call.resource.namespaced {
+        object.child("metadata").unset("namespace");
     }
+}
+
+pub fn check_identity(call: &Call, new: &Value, created: bool) -> Result<(), Status> {
+    let (name, namespace) = (meta::name(new), meta::namespace(new));
     if !call.namespace.is_empty() && namespace != call.namespace && !(created && namespace.is_empty()) {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
+    }
+    if name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name()
+        )));
+    }
+    if name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
     }
     Ok(())
 }
@@ -143,6 +170,7 @@ pub async fn apply_patch_request(
                 let mut new = fields::on_apply(call, old, &patch, &options.manager, force)?;
                 crate::crd::default_applied(call, &mut new);
                 check_identity(call, &new, old.is_null())?;
+                drop_namespace(call, &mut new);
                 (call.resource.strategy.default)(&mut new, &call.context());
                 Ok(new)
             },

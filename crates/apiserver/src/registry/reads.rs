@@ -40,6 +40,7 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
         "" => Match::Unset,
         "Exact" => Match::Exact,
         "NotOlderThan" => Match::NotOlderThan,
+        _ if watch => Match::Unset,
         other => {
             errors.push(field::Error::not_supported(&at, other, &["Exact", "NotOlderThan", ""]));
             Match::Unset
@@ -89,20 +90,20 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
 }
 
 fn check_watch(errors: &mut field::ErrorList, at: &Path, given: &str, initial: Option<bool>) {
-    if initial.is_none() {
-        if !given.is_empty() {
-            errors.push(field::Error::forbidden(
-                at,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
-        return;
-    }
-    if given != "NotOlderThan" {
+    if initial.is_some() && given != "NotOlderThan" {
         errors.push(field::Error::forbidden(
             at,
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         ));
+    }
+    if initial.is_none() && !given.is_empty() {
+        errors.push(field::Error::forbidden(
+            at,
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ));
+    }
+    if !matches!(given, "" | "NotOlderThan") {
+        errors.push(field::Error::not_supported(at, given, &["NotOlderThan"]));
     }
 }
 

@@ -106,6 +106,22 @@ impl Core {
         Err(too_large_revision(revision, self.progress.applied()))
     }
 
+    /// Waits until a read of these objects may answer for a revision.
+    pub async fn reached(&self, home: &Home, revision: i64) -> Result<i64, Status> {
+        if !home.unwatched() {
+            return self.caught_up(revision).await;
+        }
+        let applied = self.fresh().await?;
+        if revision <= applied {
+            return Ok(applied);
+        }
+        let mut status = too_large_revision(revision, applied);
+        if let Some(details) = &mut status.details {
+            details.retry_after_seconds = 0;
+        }
+        Err(status)
+    }
+
     /// The object as of all acknowledged writes.
     pub async fn read(&self, home: &Home, key: &str) -> Result<Option<Arc<Entry>>, Status> {
         self.fresh().await?;

@@ -67,9 +67,15 @@ pub fn of(
             row
         })
         .collect();
+    let rows = if rows.is_empty() && !has_columns(resource) { Value::Null } else { rows.into() };
     let definitions = if columns { Value::Array(definitions) } else { Value::Null };
     json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
         "columnDefinitions": definitions, "rows": rows})
+}
+
+/// Kinds without columns of their own have no rows rather than an empty list of them.
+fn has_columns(resource: &Resource) -> bool {
+    resource.custom.is_some() || resource.strategy.columns.is_some()
 }
 
 fn definitions(resource: &Resource) -> Vec<Value> {

@@ -23,13 +23,7 @@ impl Token {
         let bad = |why: String| {
             Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
-        // bits left over at the end are nobody's concern, as in Go
-        let lenient = GeneralPurposeConfig::new()
-            .with_decode_allow_trailing_bits(true)
-            .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let bytes = GeneralPurpose::new(&base64::alphabet::URL_SAFE, lenient)
-            .decode(text)
-            .map_err(|e| bad(format!("illegal base64 data: {e}")))?;
+        let bytes = unpadded(text).map_err(|at| bad(format!("illegal base64 data at input byte {at}")))?;
         let value = machinery::codec::json::decode_any(&bytes).map_err(|e| bad(e.to_string()))?;
         let revision = value.int("rv").unwrap_or(0);
         match value.text("v") {
@@ -50,6 +44,18 @@ impl Token {
             other => Err(bad(format!("server does not recognize this encoded version {other}"))),
         }
     }
+}
+
+/// Base64 without padding; the error is where it stops being that, as Go counts.
+fn unpadded(text: &str) -> Result<Vec<u8>, usize> {
+    // bits left over at the end are nobody's concern, as in Go
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone);
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let first = text.bytes().position(|b| !known(b));
+    let decoded = GeneralPurpose::new(&base64::alphabet::URL_SAFE, lenient).decode(text);
+    decoded.map_err(|_| first.unwrap_or(text.len() - 1))
 }
 
 /// 410 for a token whose revision is no longer known, with a token that goes on at the latest one.

@@ -12,14 +12,14 @@ use super::{Call, decode_body, encode, fields, read_body};
 use crate::admission::{self, Attributes, Operation};
 use crate::cache::Entry;
 use crate::front::body::Incoming;
-use crate::front::negotiate::{Offer, negotiate};
+use crate::front::negotiate::Offer;
 use crate::front::respond::Answer;
 
 /// Rounds of a change that loses against others before it is given up as a conflict.
 const ROUNDS: usize = 12;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::OBJECT)?;
+    let accepted = call.accept(Offer::OBJECT)?;
     super::get::check_name(call)?;
     let options = write_options(call, "UpdateOptions", false)?;
     let body = read_body(call, body).await?;
@@ -47,7 +47,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
 }
 
 /// The name and namespace of the object must be those of the path.
-fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
+pub fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
     let name = meta::name(object);
     if !name.is_empty() && name != call.name() {
         return Err(Status::bad_request(format!(
@@ -57,7 +57,7 @@ fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
     }
     if name.is_empty() {
         return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
             call.name()
         )));
     }
@@ -70,6 +70,7 @@ fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
     if call.resource.namespaced && namespace.is_empty() {
         object.child("metadata").set("namespace", call.namespace.as_str());
     }
+    super::patch::drop_namespace(call, object);
     Ok(())
 }
 

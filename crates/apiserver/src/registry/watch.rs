@@ -14,7 +14,7 @@ use super::reads::{ListOptions, list_options};
 use super::{Call, encode, parse_revision, table};
 use crate::cache::{Change, Entry, Event, Interest, Snapshot, Subscription};
 use crate::front::body::Body;
-use crate::front::negotiate::{Accepted, Encoding, Offer, Shape, negotiate};
+use crate::front::negotiate::{Accepted, Encoding, Offer, Shape};
 use crate::front::respond::{self, Answer};
 use crate::kinds::Resource;
 use crate::metrics::Watched;
@@ -27,7 +27,7 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 const BLOCK: usize = 64 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
-    let accepted = negotiate(&call.headers, call.query.get("pretty"), Offer::WATCH)?;
+    let accepted = call.accept(Offer::WATCH)?;
     let options = list_options(call, true)?;
     // upstream returns this error bare
     let revision = parse_revision(&options.revision).map_err(|why| Status::new(500, "", why))?;
@@ -295,7 +295,7 @@ impl Encoder {
     fn shaped(&mut self, object: Value) -> Value {
         match &self.accepted.shape {
             Shape::Object => object,
-            Shape::Metadata(version) => encode::partial(object, version),
+            Shape::Metadata { version, .. } => encode::partial(object, version),
             Shape::Table(version) => {
                 let meta = json!({"resourceVersion": machinery::meta::resource_version(&object)});
                 let columns = !std::mem::replace(&mut self.sent_columns, true);
@@ -323,6 +323,7 @@ impl Encoder {
             object["metadata"].unset("creationTimestamp");
         }
         if self.resource.custom.is_none() && self.accepted.shape == Shape::Object {
+            (self.resource.strategy.blank)(&mut object);
             crate::codec::normalize(&self.resource.gvk(), &mut object);
         }
         let object = match self.accepted.shape {

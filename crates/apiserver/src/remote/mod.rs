@@ -267,5 +267,5 @@ pub fn document(text: &str) -> Result<machinery::Value, String> {
 
 /// A Go duration in a configuration file (`5m`, `30s`).
 pub fn duration(value: &machinery::Value) -> Option<Duration> {
-    crate::front::query::go_duration(value.as_str()?)
+    crate::front::query::go_duration(value.as_str()?).ok()
 }

@@ -6,19 +6,20 @@ use crate::admission::{self, Attributes, Operation};
 use crate::front::Incoming;
 use crate::front::respond::Answer;
 use crate::registry::options::write_options;
-use crate::registry::{Call, UpdateRequest, decode_body, fields, object_answer, read_body, update_object};
+use crate::registry::{Call, UpdateRequest, check_namespace, decode_body, fields, object_answer, read_body, update_object};
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = write_options(call, "CreateOptions", false)?;
     let body = read_body(call, body).await?;
     let want = GroupVersionKind::new("", "v1", "Binding");
-    let binding = decode_body(call, &body, &want, options.strictness)?;
+    let mut binding = decode_body(call, &body, &want, options.strictness)?;
+    check_namespace(call, &mut binding)?;
     let target = binding.at("target");
     let name = match call.name() {
         "" => meta::name(&binding).to_owned(),
         name => name.to_owned(),
     };
-    if !call.name().is_empty() && !meta::name(&binding).is_empty() && meta::name(&binding) != name {
+    if meta::name(&binding) != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let kind = target.text("kind");

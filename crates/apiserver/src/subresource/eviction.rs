@@ -8,6 +8,7 @@ use machinery::{Get, GroupVersionKind, Status, Value, json, meta};
 use crate::admission::{self, Attributes, Operation};
 use crate::front::Incoming;
 use crate::front::respond::Answer;
+use crate::registry::check_namespace;
 use crate::registry::options::{WriteOptions, write_options};
 use crate::registry::{
     Call, DeleteOptions, UpdateRequest, current, decode_body, delete_object, fields, object_answer,
@@ -21,7 +22,8 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = write_options(call, "CreateOptions", false)?;
     let body = read_body(call, body).await?;
     let want = GroupVersionKind::new("policy", "v1", "Eviction");
-    let eviction = decode_body(call, &body, &want, options.strictness)?;
+    let mut eviction = decode_body(call, &body, &want, options.strictness)?;
+    check_namespace(call, &mut eviction)?;
     if meta::name(&eviction) != call.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }

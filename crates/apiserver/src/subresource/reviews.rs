@@ -1,7 +1,8 @@
 //! Questions about identities and permissions: nothing is stored.
 
+use machinery::codec::json::Document;
 use machinery::field::{Error, Path};
-use machinery::{Get, Status, Value, json};
+use machinery::{Get, GroupKind, Status, Value, json};
 
 use crate::authn::User;
 use crate::authz::{self, Attributes};
@@ -19,6 +20,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         review.set("metadata", json!({}));
     }
     let given = review.at("metadata").clone();
+    let about = about(call, &body);
     fields::on_write(call, None, &mut review, &options.manager);
     match call.resource.name.as_str() {
         "selfsubjectreviews" => review.set("status", json!({"userInfo": call.user.info()})),
@@ -26,19 +28,24 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         "selfsubjectrulesreviews" => review = rules(call, &review)?,
         "selfsubjectaccessreviews" => {
             let user = (*call.user).clone();
-            access(call, &mut review, &given, user).await?;
+            access(call, &about, &mut review, &given, user).await?;
         }
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
             let user = subject(review.at("spec"));
-            access(call, &mut review, &given, user).await?;
+            access(call, &about, &mut review, &given, user).await?;
         }
         _ => return Err(generic(404)),
     }
     object_answer(call, 201, review)
 }
 
-fn invalid(call: &Call, errors: &[Error]) -> Status {
-    Status::invalid(&call.resource.group_kind(), "", errors)
+/// What errors call the review: what it called itself, which JSON need not say.
+fn about(call: &Call, body: &[u8]) -> GroupKind {
+    let mut about = call.resource.group_kind();
+    if Document::parse(body).and_then(|d| d.type_meta()).is_ok_and(|said| said.kind.is_empty()) {
+        about.kind.clear();
+    }
+    about
 }
 
 async fn review_token(call: &Call, review: &mut Value, given: &Value) -> Result<(), Status> {
@@ -94,12 +101,18 @@ fn subject(spec: &Value) -> User {
     user
 }
 
-async fn access(call: &Call, review: &mut Value, given: &Value, user: User) -> Result<(), Status> {
+async fn access(
+    call: &Call,
+    about: &GroupKind,
+    review: &mut Value,
+    given: &Value,
+    user: User,
+) -> Result<(), Status> {
     let spec = review.at("spec");
     let (resource, path) = (spec.at("resourceAttributes"), spec.at("nonResourceAttributes"));
     let errors = access_errors(&call.resource.name, &call.namespace, given, spec, &user);
     if !errors.is_empty() {
-        return Err(invalid(call, &errors));
+        return Err(Status::invalid(about, "", &errors));
     }
     let selectors = selectors(resource);
     let attributes = if resource.is_object() {

@@ -6,13 +6,13 @@ use machinery::field::{Error, Path};
 use machinery::{Get, GroupVersionKind, Status, Value, json, meta};
 
 use crate::cache::Entry;
-use crate::codec::ScaleFields;
+use crate::codec::{Patch, ScaleFields};
 use crate::front::respond::{Answer, generic};
 use crate::front::{Incoming, respond};
 use crate::registry::options::{WriteOptions, write_options};
-use crate::registry::patch::PatchType;
+use crate::registry::patch::{PatchType, check_identity};
 use crate::registry::storage::from_entry;
-use crate::registry::{Call, UpdateRequest, current, decode_body, object_answer, read_body, update_object};
+use crate::registry::{Call, UpdateRequest, check_name, current, decode_body, object_answer, read_body, update_object};
 
 pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answer, Status> {
     let _ = respond::code;
@@ -25,25 +25,41 @@ pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answe
         "update" => {
             let options = write_options(call, "UpdateOptions", false)?;
             let body = read_body(call, body).await?;
-            let scale = decode_body(call, &body, &kind(), options.strictness)?;
-            write(call, &options, &mut |_, _| Ok(Change::New(scale.clone()))).await
+            let mut scale = decode_body(call, &body, &kind(), options.strictness)?;
+            check_name(call, &mut scale)?;
+            let uid = meta::uid(&scale).to_owned();
+            write(call, &options, &uid, &mut |_, _| Ok(Change::New(scale.clone()))).await
         }
         "patch" => {
             let kind = PatchType::of(call)?;
             let body = read_body(call, body).await?;
-            let options = write_options(call, "PatchOptions", kind == PatchType::Apply)?;
-            if kind == PatchType::Apply {
-                let patch = crate::codec::decode_apply(&body, options.strictness, &mut call.warnings)?;
-                return write(call, &options, &mut |_, _| Ok(Change::Applied(patch.clone()))).await;
+            let options = write_options(call, "PatchOptions", kind.applies())?;
+            if kind.applies() {
+                let patch = crate::codec::decode_apply(kind, &body, options.strictness, &mut call.warnings)?;
+                return write(call, &options, "", &mut |_, _| Ok(Change::Applied(patch.clone()))).await;
             }
             let patch = crate::codec::Patch::parse(kind, &body, options.strictness, &mut call.warnings)?;
-            write(call, &options, &mut |_, live| {
-                Ok(Change::New(crate::codec::patch_as(&patch, live, &self::kind())?))
-            })
-            .await
+            write(call, &options, "", &mut |call, live| Ok(Change::New(patched(call, &patch, live, &options)?)))
+                .await
         }
         _ => Err(generic(405)),
     }
+}
+
+/// The patched scale, read again as if it had been sent.
+fn patched(call: &mut Call, patch: &Patch, live: &Value, options: &WriteOptions) -> Result<Value, Status> {
+    let want = kind();
+    let patched = crate::codec::patch_as(patch, live, &want)?;
+    let mut warnings = Vec::new();
+    let scale = match patch {
+        Patch::Strategic(document) => {
+            crate::codec::check_merged(patched, document, &want, options.strictness, &mut warnings)?
+        }
+        _ => crate::codec::check_patched(live, &patched, &want, None, options.strictness, &mut warnings)?,
+    };
+    call.warnings.append(&mut warnings);
+    check_identity(call, &scale, false)?;
+    Ok(scale)
 }
 
 fn kind() -> GroupVersionKind {
@@ -112,6 +128,7 @@ enum Change {
 async fn write(
     call: &mut Call,
     options: &WriteOptions,
+    uid: &str,
     change: &mut (dyn FnMut(&mut Call, &Value) -> Result<Change, Status> + Send),
 ) -> Result<Answer, Status> {
     let force = options.force.unwrap_or(false);
@@ -119,7 +136,7 @@ async fn write(
         call,
         UpdateRequest {
             options,
-            uid: None,
+            uid: (!uid.is_empty()).then(|| uid.to_owned()),
             may_create: false,
             fields_done: true,
             change: &mut |call, old| {

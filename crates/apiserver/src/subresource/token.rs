@@ -7,7 +7,7 @@ use crate::authn::token::{Wish, issue};
 use crate::front::Incoming;
 use crate::front::respond::Answer;
 use crate::registry::options::write_options;
-use crate::registry::{Call, current, decode_body, fields, object_answer, read_body};
+use crate::registry::{Call, check_namespace, current, decode_body, fields, object_answer, read_body};
 
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
@@ -17,17 +17,12 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let body = read_body(call, body).await?;
     let want = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode_body(call, &body, &want, options.strictness)?;
+    check_namespace(call, &mut request)?;
     let account = current(call).await?.parse();
     let name = meta::name(&request);
     if !name.is_empty() && name != call.name() {
         let at = Path::new("metadata").child("name");
         let error = Error::invalid(&at, name, "must match the service account name if specified");
-        return Err(Status::invalid(&about(), call.name(), &[error]));
-    }
-    let namespace = meta::namespace(&request);
-    if !namespace.is_empty() && namespace != call.namespace {
-        let at = Path::new("metadata").child("namespace");
-        let error = Error::invalid(&at, namespace, "must match the service account namespace if specified");
         return Err(Status::invalid(&about(), call.name(), &[error]));
     }
     let uid = meta::uid(&request);

@@ -2,6 +2,7 @@
 
 mod access;
 mod aggregation;
+mod encodings;
 mod hook;
 mod objects;
 mod policies;

@@ -55,10 +55,20 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// Writes an object, the self-described tag in front.
-pub fn encode(schema: &Schema, value: &Value, out: &mut Vec<u8>) {
+/// Writes an object, the self-described tag in front. Without a type nothing is known to be bytes.
+pub fn encode(schema: Option<&Schema>, value: &Value, out: &mut Vec<u8>) {
     out.extend_from_slice(&PREFIX);
-    typed(Some(schema), value, out);
+    typed(schema, value, out);
+}
+
+/// Writes a watch event: an item of a sequence (RFC 8742).
+pub fn encode_event(kind: &str, schema: Option<&Schema>, object: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(&PREFIX);
+    head(5, 2, out);
+    byte_string(b"type", out);
+    byte_string(kind.as_bytes(), out);
+    byte_string(b"object", out);
+    encode(schema, object, out);
 }
 
 fn typed(schema: Option<&Schema>, value: &Value, out: &mut Vec<u8>) {
@@ -371,7 +381,7 @@ mod tests {
     fn published_objects_convert_both_ways() {
         testdata::round_trips(|name, schema, json, _| {
             let mut bytes = Vec::new();
-            encode(schema, json, &mut bytes);
+            encode(Some(schema), json, &mut bytes);
             let text = to_json(&bytes).unwrap();
             let back = Document::parse(&text).unwrap().decode(schema, true).unwrap();
             assert_eq!((&back.value, &*back.strict), (json, &[][..]), "{name}");
@@ -382,7 +392,7 @@ mod tests {
     fn items_are_as_upstream_writes_them() {
         let secret = crate::schema::of_type("core/v1.Secret").unwrap();
         let mut out = Vec::new();
-        encode(secret, &json!({"data": {"a": "aGk="}, "kind": "x"}), &mut out);
+        encode(Some(secret), &json!({"data": {"a": "aGk="}, "kind": "x"}), &mut out);
         assert_eq!(hex(&out), "d9d9f7a244646174 61a14161d642686944 6b696e644178".replace(' ', ""));
         for (value, want) in [
             (json!(1.5), "f93e00"),

@@ -1,6 +1,5 @@
 //! Times and durations, read and printed as Go does, with its messages.
 
-use crate::field::go_quote;
 
 /// How fine a time is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ pub(crate) fn parse(text: &str, precision: Precision) -> Result<Instant, String>
     let nanos = at.fraction(precision)?;
     let offset = at.zone()?;
     if !at.rest.is_empty() {
-        return Err(format!("parsing time {}: extra text: {}", go_quote(text), go_quote(at.rest)));
+        return Err(format!("parsing time {}: extra text: {}", quote(text), quote(at.rest)));
     }
     if day < 1 || day > days_in(year, month) {
         return Err(at.out_of_range("day"));
@@ -93,15 +92,15 @@ impl Cursor<'_> {
     fn bad(&self, element: &str) -> String {
         format!(
             "parsing time {} as {}: cannot parse {} as {}",
-            go_quote(self.text),
-            go_quote(self.layout),
-            go_quote(self.rest),
-            go_quote(element)
+            quote(self.text),
+            quote(self.layout),
+            quote(self.rest),
+            quote(element)
         )
     }
 
     fn out_of_range(&self, what: &str) -> String {
-        format!("parsing time {}: {what} out of range", go_quote(self.text))
+        format!("parsing time {}: {what} out of range", quote(self.text))
     }
 
     fn digits(&mut self, count: usize, element: &str) -> Result<i64, String> {
@@ -209,7 +208,7 @@ const UNITS: [(&str, i64); 8] = [
 
 /// Nanoseconds of a duration such as `1h15m30.918s`.
 pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", go_quote(text));
+    let invalid = || format!("time: invalid duration {}", quote(text));
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
         return Ok(0);
@@ -229,10 +228,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
         let unit = tail.bytes().take_while(|b| *b != b'.' && !b.is_ascii_digit()).count();
         let (unit, next) = tail.split_at(unit);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", go_quote(text)));
+            return Err(format!("time: missing unit in duration {}", quote(text)));
         }
         let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(format!("time: unknown unit {} in duration {}", go_quote(unit), go_quote(text)));
+            return Err(format!("time: unknown unit {} in duration {}", quote(unit), quote(text)));
         };
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
         let fraction = &fraction[..fraction.len().min(18)];
@@ -272,6 +271,20 @@ pub(crate) fn print_duration(nanos: i64) -> String {
             }
         }
     }
+}
+
+/// As Go's `time` quotes: whatever is not plain ASCII byte by byte.
+fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..0x80 => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ proptest! {
         schema::normalize(schema, &mut twice);
         prop_assert_eq!(&twice, &stored, "normal form is final");
         let mut wire = Vec::new();
-        cbor::encode(schema, &stored, &mut wire);
+        cbor::encode(Some(schema), &stored, &mut wire);
         prop_assert_eq!(&read(&cbor::to_json(&wire).unwrap()).value, &stored, "CBOR");
     }
 
@@ -110,7 +110,7 @@ proptest! {
         proto::encode(schema, &value, &mut wire);
         let _ = proto::decode(&damage(wire), schema);
         let mut wire = Vec::new();
-        cbor::encode(schema, &value, &mut wire);
+        cbor::encode(Some(schema), &value, &mut wire);
         let _ = cbor::to_json(&damage(wire));
         let mut text = String::new();
         yaml::encode(&value, &mut text);

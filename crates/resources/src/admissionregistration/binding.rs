@@ -68,7 +68,7 @@ const MUTATING_DEFINITIONS: &[Column] = &[
 ];
 
 fn common(obj: &Value) -> ErrorList {
-    let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
+    let mut errors = objectmeta::validate_generic(obj, false, names::subdomain_name);
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     match spec.text("policyName") {
         "" => errors.required(&at.child("policyName"), ""),

@@ -159,7 +159,7 @@ fn common<'a>(
     composes: bool,
     kinds: impl Fn(&mut ErrorList),
 ) -> (ErrorList, Expressions<'a>) {
-    let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
+    let mut errors = objectmeta::validate_generic(obj, false, names::subdomain_name);
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     match spec.at("failurePolicy").as_str() {
         None => errors.required(&at.child("failurePolicy"), ""),

@@ -136,7 +136,7 @@ fn is_known(version: &Value) -> bool {
 }
 
 fn validate(obj: &Value, lax: &Lax) -> ErrorList {
-    let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
+    let mut errors = objectmeta::validate_generic(obj, false, names::subdomain_name);
     let mut seen = BTreeSet::new();
     for (i, each) in obj.list("webhooks").iter().enumerate() {
         let at = Path::new("webhooks").index(i);

@@ -24,7 +24,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     prepare_update,
     validate: |obj, _| validate(obj),
     validate_update: |new, old, context| {
-        let mut errors = objectmeta::validate_update(new, old);
+        let mut errors = objectmeta::generic_update(new, old);
         let accepted = Path::new("status").child("acceptedNames");
         if context.subresource == "status" {
             spec::own_names(new.at("status").at("acceptedNames"), &accepted, &mut errors);
@@ -131,15 +131,11 @@ fn prepare_update(new: &mut Value, old: &Value, context: &Context) {
 }
 
 fn validate(obj: &Value) -> ErrorList {
-    let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
-    let (spec, at) = (obj.at("spec"), Path::new("metadata").child("name"));
-    let name = obj.at("metadata").text("name");
+    let mut errors = objectmeta::validate_generic(obj, false, names::subdomain_name);
+    let spec = obj.at("spec");
     let wanted = format!("{}.{}", spec.at("names").text("plural"), spec.text("group"));
-    if !name.is_empty() && name != wanted {
-        let own = errors.iter().rposition(|e| e.field == at).map_or(0, |i| i + 1);
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.insert(own, machinery::field::Error::invalid(&at, name, why));
-    }
+    let why = "must be spec.names.plural+\".\"+spec.group";
+    objectmeta::exact_name(obj, &wanted, why, |_| true, &mut errors);
     spec::check(spec, &Asked::everything(), &mut errors);
     rest(obj, None, &mut errors);
     errors

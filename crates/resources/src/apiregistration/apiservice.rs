@@ -32,7 +32,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     },
     validate: |obj, _| validate(obj),
     validate_update: |new, old, context| {
-        let mut errors = objectmeta::validate_update(new, old);
+        let mut errors = objectmeta::generic_update(new, old);
         if context.subresource == "status" {
             statuses(new, &mut errors);
         } else {
@@ -71,14 +71,10 @@ fn prepare_create(obj: &mut Value, context: &Context) {
 fn validate(obj: &Value) -> ErrorList {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     let (group, version) = (spec.text("group"), spec.text("version"));
-    let mut errors = objectmeta::validate(obj, false, names::path_segment);
-    let name = obj.at("metadata").text("name");
+    let mut errors = objectmeta::validate_generic(obj, false, names::path_segment);
     let wanted = format!("{version}.{group}");
-    if !name.is_empty() && names::path_segment(name, false).is_empty() && name != wanted {
-        let message = format!("must be `spec.version+\".\"+spec.group`: {}", json!(wanted));
-        let error = machinery::field::Error::invalid(&Path::new("metadata").child("name"), name, message);
-        errors.insert(0, error);
-    }
+    let why = format!("must be `spec.version+\".\"+spec.group`: {}", json!(wanted));
+    objectmeta::exact_name(obj, &wanted, &why, |name| names::path_segment(name, false).is_empty(), &mut errors);
     if group.is_empty() && version != "v1" {
         errors.required(&at.child("group"), "only v1 may have an empty group and it better be legacy kube");
     }

@@ -7,12 +7,11 @@ use machinery::{Get, Value};
 use super::{collisions_not_decremented, counts};
 use crate::check::{self, Errors, same};
 use crate::columns::{CREATED, NAME, age, containers, labels, name, number, selector};
-use crate::gostruct::{Field, Zero, show};
 use crate::objectmeta::{keep, next_generation};
 use crate::pod::spec::Options;
 use crate::pod::{defaults, template, warnings};
 use crate::strategy::no_conditions;
-use crate::{Column, Columns, Context, Strategy, intstr, names, objectmeta};
+use crate::{Column, Columns, Context, Strategy, internal, intstr, names, objectmeta};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "apps",
@@ -187,8 +186,6 @@ fn spec(obj: &Value, options: Options, errors: &mut ErrorList) {
 }
 
 fn strategy(strategy: &Value, at: &Path, errors: &mut ErrorList) {
-    const STRATEGY: &[Field] =
-        &[("Type", "type", Zero::Text), ("RollingUpdate", "rollingUpdate", Zero::Null)];
     let rolling = strategy.at("rollingUpdate");
     let at_rolling = at.child("rollingUpdate");
     match strategy.text("type") {
@@ -215,7 +212,7 @@ fn strategy(strategy: &Value, at: &Path, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        _ => errors.unsupported_shown(at, show(strategy, STRATEGY), &["RollingUpdate", "OnDelete"]),
+        _ => errors.unsupported_shown(at, internal::compact("apps.DaemonSetUpdateStrategy", strategy), &["RollingUpdate", "OnDelete"]),
     }
 }
 

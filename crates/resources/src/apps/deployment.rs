@@ -24,6 +24,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     warnings: super::named_warnings,
     columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"], &["metadata", "labels"]])],
+    blank: super::no_replicas,
     ..Strategy::BASE
 };
 

@@ -23,6 +23,11 @@ pub(crate) fn drop_disabled(new: &mut Value, old: &Value, context: &Context) {
     }
 }
 
+/// Upstream counts these kinds' replicas in a plain number, which is never absent.
+pub(crate) fn no_replicas(obj: &mut Value) {
+    obj.child("spec").set("replicas", 0);
+}
+
 /// A new workload: no status yet, first generation.
 pub(crate) fn prepare_create(obj: &mut Value, context: &Context) {
     drop_disabled(obj, &Value::Null, context);

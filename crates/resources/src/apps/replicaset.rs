@@ -32,6 +32,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     warnings: super::named_warnings,
     columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
+    blank: super::no_replicas,
     ..Strategy::BASE
 };
 

@@ -4,7 +4,7 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::{Get, Value};
 use serde_json::json;
 
-use crate::check::{Errors, IMMUTABLE, same};
+use crate::check::Errors;
 use crate::columns::{NAME, labels, name};
 use crate::objectmeta::{self, keep};
 use crate::{Column, Columns, Strategy, check, names, signer};
@@ -23,8 +23,9 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         if context.subresource == "status" {
             let at = Path::new("status").child("conditions");
             check::conditions(new.at("status").list("conditions"), &at, &mut errors);
-        } else if !same(new.at("spec"), old.at("spec")) {
-            errors.invalid(&Path::new("spec"), new.at("spec").clone(), IMMUTABLE);
+        } else {
+            let kind = "certificates.PodCertificateRequestSpec";
+            errors.immutable_as(kind, &Path::new("spec"), new.at("spec"), old.at("spec"));
         }
         errors
     },

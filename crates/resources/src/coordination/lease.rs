@@ -14,12 +14,12 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     prepare_create: |obj, context| drop_disabled(obj, None, context),
     prepare_update: |new, old, context| drop_disabled(new, Some(old), context),
     validate: |obj, _| {
-        let mut errors = objectmeta::validate(obj, true, names::subdomain_name);
+        let mut errors = objectmeta::validate_generic(obj, true, names::subdomain_name);
         spec(obj.at("spec"), &mut errors);
         errors
     },
     validate_update: |new, old, _| {
-        let mut errors = objectmeta::validate_update(new, old);
+        let mut errors = objectmeta::generic_update(new, old);
         spec(new.at("spec"), &mut errors);
         errors
     },

@@ -12,12 +12,12 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     group: "coordination.k8s.io",
     kind: "LeaseCandidate",
     validate: |obj, _| {
-        let mut errors = objectmeta::validate(obj, true, |name, _| names::config_map_key(name));
+        let mut errors = objectmeta::validate_generic(obj, true, |name, _| names::config_map_key(name));
         spec(obj.at("spec"), &mut errors);
         errors
     },
     validate_update: |new, old, _| {
-        let mut errors = objectmeta::validate_update(new, old);
+        let mut errors = objectmeta::generic_update(new, old);
         spec(new.at("spec"), &mut errors);
         let at = Path::new("spec").child("leaseName");
         errors.immutable(&at, new.at("spec").at("leaseName"), old.at("spec").at("leaseName"));

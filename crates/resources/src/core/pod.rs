@@ -12,6 +12,10 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     group: "",
     kind: "Pod",
     default: |pod, _| {
+        // pods only: a template keeps what it says
+        if pod.at("spec").int("terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
+            pod.child("spec").set("terminationGracePeriodSeconds", 1);
+        }
         defaults::pod(pod);
         pod_ips(pod);
     },

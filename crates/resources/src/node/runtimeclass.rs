@@ -24,7 +24,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
     validate: |obj, _| validate(obj),
     validate_update: |new, old, _| {
         let mut errors = validate(new);
-        errors.extend(objectmeta::validate_update(new, old));
+        errors.extend(objectmeta::generic_update(new, old));
         errors.immutable(&Path::new("handler"), new.at("handler"), old.at("handler"));
         errors
     },
@@ -35,6 +35,7 @@ pub(crate) static STRATEGY: Strategy = Strategy {
             .map(|m| format!("scheduling.nodeSelector: {m}"))
             .collect()
     },
+    create_on_update: true,
     unconditional_update: false,
     columns: Some(Columns {
         definitions: DEFINITIONS,
@@ -51,7 +52,7 @@ const DEFINITIONS: &[Column] = &[
 ];
 
 fn validate(obj: &Value) -> ErrorList {
-    let mut errors = objectmeta::validate(obj, false, names::subdomain_name);
+    let mut errors = objectmeta::validate_generic(obj, false, names::subdomain_name);
     match obj.text("handler") {
         "" => errors.required(&Path::new("handler"), ""),
         handler => errors.each(&Path::new("handler"), handler, names::dns1123_label(handler)),

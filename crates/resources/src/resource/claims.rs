@@ -1,5 +1,8 @@
 //! What a claim asks for: requests, constraints between them, configuration.
 
+use std::sync::OnceLock;
+
+use cel::{DeclType, Env, Type, Version};
 use machinery::field::{ErrorList, Path};
 use machinery::{Get, Value};
 
@@ -98,10 +101,55 @@ pub(super) fn selectors(selectors: &[Value], at: &Path, errors: &mut ErrorList) 
         let at = at.child("cel");
         if !selector.has("cel") {
             errors.required(&at, "");
-        } else if selector.at("cel").text("expression").len() > MAX {
-            errors.too_long(&at.child("expression"), MAX);
+            return;
+        }
+        let (expression, at) = (selector.at("cel").text("expression"), at.child("expression"));
+        if expression.len() > MAX {
+            errors.too_long(&at, MAX);
+        } else if !expression.contains("cel.bind") {
+            // that macro is not known here: who uses it is believed
+            compiles(expression, &at, errors);
         }
     });
+}
+
+/// A selector says of a device whether it will do.
+fn compiles(expression: &str, at: &Path, errors: &mut ErrorList) {
+    const MOST: u64 = 1_000_000;
+    let program = match devices().compile(expression) {
+        Ok(program) => program,
+        Err(issues) => return errors.invalid(at, expression, format!("compilation failed: {issues}")),
+    };
+    match program.output_type() {
+        Type::Bool | Type::Any => {}
+        other => {
+            let detail = format!("must evaluate to bool or the unknown type, not {other}");
+            return errors.invalid(at, expression, detail);
+        }
+    }
+    if program.estimated_cost().max > MOST {
+        errors.forbidden(at, "too complex, exceeds cost limit");
+    }
+}
+
+/// What selectors know: `device`, with its attributes and capacities by domain and name.
+fn devices() -> &'static Env {
+    static ENV: OnceLock<Env> = OnceLock::new();
+    ENV.get_or_init(|| {
+        const MOST: i64 = 32;
+        let text = |max| DeclType::simple(Type::String).sized(max);
+        let by_name = |value| DeclType::map(text(63), DeclType::map(text(32), value, MOST), MOST);
+        let device = DeclType::object(
+            "kubernetes.DRADevice",
+            [
+                ("driver", text(63)),
+                ("allowMultipleAllocations", DeclType::simple(Type::Bool).sized(1)),
+                ("attributes", by_name(DeclType::simple(Type::Any).sized(64))),
+                ("capacity", by_name(DeclType::simple(Type::opaque("kubernetes.Quantity")))),
+            ],
+        );
+        Env::builder(Version::COMPATIBLE).typed_variable("device", &device).build()
+    })
 }
 
 fn toleration(toleration: &Value, at: &Path, errors: &mut ErrorList) {

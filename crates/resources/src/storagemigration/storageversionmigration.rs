@@ -1,12 +1,15 @@
 //! StorageVersionMigrations.
 
+use jiff::Timestamp;
 use machinery::field::{Error, ErrorList, Path};
-use machinery::{Get, Value};
+use machinery::{Get, GroupResource, Value};
 use serde_json::json;
 
 use crate::check::{self, Errors, IMMUTABLE};
+use crate::columns::{NAME, name};
 use crate::objectmeta::{self, keep};
-use crate::{Strategy, names};
+use crate::strategy::no_conditions;
+use crate::{Column, Columns, Strategy, names};
 
 pub(crate) static STRATEGY: Strategy = Strategy {
     group: "storagemigration.k8s.io",
@@ -29,9 +32,24 @@ pub(crate) static STRATEGY: Strategy = Strategy {
         errors
     },
     unconditional_update: false,
+    columns: Some(Columns { definitions: DEFINITIONS, cells, conditions: no_conditions }),
     resets: &[("", &[&["status"]]), ("status", &[&["spec"]])],
     ..Strategy::BASE
 };
+
+const DEFINITIONS: &[Column] = &[
+    ("Name", "string", "", 0, NAME),
+    ("Resource", "string", "", 0, "GroupResource to migrate"),
+    ("Status", "string", "", 0, "Status of the migration"),
+];
+
+fn cells(obj: &Value, _: Timestamp) -> Vec<Value> {
+    let resource = obj.at("spec").at("resource");
+    let shown = GroupResource::new(resource.text("group"), resource.text("resource")).to_string();
+    let states = obj.at("status").list("conditions").iter().filter(|c| c.text("status") == "True");
+    let state = states.map(|c| c.text("type")).rfind(|t| matches!(*t, "Running" | "Failed" | "Succeeded"));
+    vec![name(obj), shown.into(), state.unwrap_or("Unknown").into()]
+}
 
 fn validate(obj: &Value) -> ErrorList {
     let mut errors = objectmeta::validate(obj, false, names::subdomain_name);

@@ -263,7 +263,7 @@ fn create_here(
     let mut taken = Reservation::new(call, object);
     taken.elsewhere = elsewhere;
     families::init(&call.core.services, object, None)?;
-    allocate_ips(&call.core, object, &mut taken)?;
+    allocate_ips(&call.core, object, &mut taken, dry_run)?;
     if has_node_ports(kind_of(object)) {
         allocate_ports(&call.core, object, None, &mut taken)?;
     }
@@ -291,7 +291,7 @@ fn update_here(
     let (was, is) = (kind_of(old).to_owned(), kind_of(new).to_owned());
     let grows = new.at("spec").list("clusterIPs").len() < new.at("spec").list("ipFamilies").len();
     if is != "ExternalName" && (was == "ExternalName" || (grows && !is_headless(old))) {
-        allocate_ips(&call.core, new, &mut taken)?;
+        allocate_ips(&call.core, new, &mut taken, dry_run)?;
     }
     if has_node_ports(&is) {
         allocate_ports(&call.core, new, Some(old), &mut taken)?;
@@ -381,7 +381,12 @@ fn normalize_ips(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-fn allocate_ips(core: &Core, service: &mut Value, taken: &mut Reservation) -> Result<(), Status> {
+fn allocate_ips(
+    core: &Core,
+    service: &mut Value,
+    taken: &mut Reservation,
+    dry_run: bool,
+) -> Result<(), Status> {
     if kind_of(service) == "ExternalName" || is_headless(service) {
         return Ok(());
     }
@@ -397,11 +402,25 @@ fn allocate_ips(core: &Core, service: &mut Value, taken: &mut Reservation) -> Re
             ips.push(String::new());
         }
         let ip = if ips[index].is_empty() {
-            core.services.next_ip(family, &taken.elsewhere).ok_or_else(|| {
+            // what a dry run shows is the range, not an address in it
+            let next = match dry_run {
+                true => core.services.base(family),
+                false => core.services.next_ip(family, &taken.elsewhere),
+            };
+            let ip = next.ok_or_else(|| {
                 Status::internal(format!(
                     "failed to allocate a serviceIP for Service {name:?}: range is full"
                 ))
-            })?
+            })?;
+            if let Some(why) = not_a_parent(&name).filter(|_| !dry_run) {
+                core.services.free(&[ip], &[]);
+                let detail = format!(
+                    "failed to allocate IP: IPAddress.networking.k8s.io {} is invalid: spec.parentRef.name: {why}",
+                    machinery::field::go_quote(&ip.to_string())
+                );
+                return Err(invalid(&name, &[Error::invalid(&at, json!(ips), detail)]));
+            }
+            ip
         } else {
             let Ok(ip) = ips[index].parse::<IpAddr>() else { continue };
             core.services.take_ip(ip, &taken.elsewhere).map_err(|why| {
@@ -419,6 +438,15 @@ fn allocate_ips(core: &Core, service: &mut Value, taken: &mut Reservation) -> Re
     }
     spec.set("clusterIPs", json!(ips));
     Ok(())
+}
+
+/// Why the address of a Service of this name can't say whose it is: addresses are claimed before names are judged.
+fn not_a_parent(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("Required value".to_owned());
+    }
+    let why = resources::names::path_segment(name, false).into_iter().next()?;
+    Some(format!("Invalid value: {}: {why}", machinery::field::go_quote(name)))
 }
 
 fn allocate_ports(

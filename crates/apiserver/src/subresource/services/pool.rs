@@ -121,6 +121,11 @@ impl Allocators {
         }
     }
 
+    /// The first address of a family's range, which is nobody's.
+    pub fn base(&self, family: &str) -> Option<IpAddr> {
+        self.ranges.iter().find(|r| r.family() == family).map(|r| r.base)
+    }
+
     /// A free address of a family, from the upper part of the range first: the lower part is for those who choose.
     pub fn next_ip(&self, family: &str, elsewhere: &View) -> Option<IpAddr> {
         let range = self.ranges.iter().find(|r| r.family() == family)?;

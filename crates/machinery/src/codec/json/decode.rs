@@ -49,6 +49,12 @@ pub(super) fn untyped(text: &str, strict: bool) -> Result<Decoded, Error> {
 }
 
 /// Go's standard decoder reads this part: keys in any case, the last one wins.
+/// Lists that mean something else when they are given empty than when they are not given at all: to forget all
+/// managers; no policies rather than the default ones.
+fn says_something(name: &str, value: &Value) -> bool {
+    matches!(name, "managedFields" | "policies") && value.is_array()
+}
+
 pub(super) fn type_meta(text: &str) -> Result<TypeMeta, Error> {
     let mut reader = Reader::new(text, false);
     let mut out = TypeMeta::default();
@@ -235,7 +241,9 @@ impl<'a> Reader<'a> {
             self.fields.truncate(outer.1);
             self.path.truncate(outer.2);
             match value {
-                Some(value) if schema::is_empty(field, &value) => drop(map.remove(&*field.name)),
+                Some(value) if schema::is_empty(field, &value) && !says_something(&field.name, &value) => {
+                    drop(map.remove(&*field.name));
+                }
                 Some(value) => drop(map.insert(key.into(), value)),
                 None if again => drop(map.remove(&*field.name)),
                 None => {}
@@ -262,7 +270,9 @@ impl<'a> Reader<'a> {
             }
             let value = self.value(of, go.element())?;
             self.path.truncate(outer);
-            map.insert(key.into(), value.unwrap_or_else(|| zero_value(of)));
+            // upstream shows no bytes as empty here, and null elsewhere
+            let none = || if matches!(of.shape(), Shape::Bytes) { "".into() } else { zero_value(of) };
+            map.insert(key.into(), value.unwrap_or_else(none));
         }
         self.depth -= 1;
         Ok(Value::Object(map))
