@@ -55,8 +55,9 @@ impl Encoding {
 
 /// 415, with what would have been accepted.
 pub fn unsupported(accepted: &str) -> Status {
-    let message =
-        format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    );
     Status::new(415, "UnsupportedMediaType", message)
 }
 

@@ -124,7 +124,11 @@ pub fn go_duration(text: &str) -> Result<Duration, String> {
     if total > 9_223_372_036.0 {
         return Err(INVALID.to_owned());
     }
-    if negative { Ok(Duration::ZERO) } else { Duration::try_from_secs_f64(total).map_err(|_| INVALID.to_owned()) }
+    if negative {
+        Ok(Duration::ZERO)
+    } else {
+        Duration::try_from_secs_f64(total).map_err(|_| INVALID.to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,9 @@ pub fn wrong_shape(call: &Call, wants_list: bool) -> Status {
             "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{name})"
         )
     } else {
-        format!("you requested PartialObjectMetadata, but the requested object is a list (*{package}.{name}List)")
+        format!(
+            "you requested PartialObjectMetadata, but the requested object is a list (*{package}.{name}List)"
+        )
     };
     Status::new(406, "NotAcceptable", message)
 }

@@ -33,7 +33,8 @@ impl PatchType {
             "application/apply-patch+yaml" => Ok(PatchType::Apply),
             "application/apply-patch+cbor" if cbor => Ok(PatchType::ApplyCbor),
             _ if custom => {
-                let known = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+                let known =
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
                 let more = if cbor { ", application/apply-patch+cbor" } else { "" };
                 Err(unsupported(&format!("{known}{more}")))
             }

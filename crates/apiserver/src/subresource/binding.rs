@@ -6,7 +6,9 @@ use crate::admission::{self, Attributes, Operation};
 use crate::front::Incoming;
 use crate::front::respond::Answer;
 use crate::registry::options::write_options;
-use crate::registry::{Call, UpdateRequest, check_namespace, decode_body, fields, object_answer, read_body, update_object};
+use crate::registry::{
+    Call, UpdateRequest, check_namespace, decode_body, fields, object_answer, read_body, update_object,
+};
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let options = write_options(call, "CreateOptions", false)?;

@@ -12,7 +12,9 @@ use crate::front::{Incoming, respond};
 use crate::registry::options::{WriteOptions, write_options};
 use crate::registry::patch::{PatchType, check_identity};
 use crate::registry::storage::from_entry;
-use crate::registry::{Call, UpdateRequest, check_name, current, decode_body, object_answer, read_body, update_object};
+use crate::registry::{
+    Call, UpdateRequest, check_name, current, decode_body, object_answer, read_body, update_object,
+};
 
 pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answer, Status> {
     let _ = respond::code;
@@ -39,8 +41,10 @@ pub async fn answer(call: &mut Call, verb: &str, body: Incoming) -> Result<Answe
                 return write(call, &options, "", &mut |_, _| Ok(Change::Applied(patch.clone()))).await;
             }
             let patch = crate::codec::Patch::parse(kind, &body, options.strictness, &mut call.warnings)?;
-            write(call, &options, "", &mut |call, live| Ok(Change::New(patched(call, &patch, live, &options)?)))
-                .await
+            write(call, &options, "", &mut |call, live| {
+                Ok(Change::New(patched(call, &patch, live, &options)?))
+            })
+            .await
         }
         _ => Err(generic(405)),
     }

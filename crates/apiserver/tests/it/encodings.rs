@@ -63,7 +63,8 @@ async fn objects_come_and_go_in_cbor() {
     // bytes go as bytes
     assert!(answer.windows(4).any(|w| w == [0xd6, 0x42, b'h', b'i']));
 
-    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}, "data": {"x": "y"}});
+    let applied =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}, "data": {"x": "y"}});
     let path = format!("{MAPS}/b?fieldManager=m");
     let apply = ("application/apply-patch+cbor", "application/json");
     let (code, _, _) = ask(&s, "PATCH", &path, apply, in_cbor(&applied)).await;

@@ -1,6 +1,5 @@
 //! Times and durations, read and printed as Go does, with its messages.
 
-
 /// How fine a time is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precision {

@@ -74,7 +74,13 @@ fn validate(obj: &Value) -> ErrorList {
     let mut errors = objectmeta::validate_generic(obj, false, names::path_segment);
     let wanted = format!("{version}.{group}");
     let why = format!("must be `spec.version+\".\"+spec.group`: {}", json!(wanted));
-    objectmeta::exact_name(obj, &wanted, &why, |name| names::path_segment(name, false).is_empty(), &mut errors);
+    objectmeta::exact_name(
+        obj,
+        &wanted,
+        &why,
+        |name| names::path_segment(name, false).is_empty(),
+        &mut errors,
+    );
     if group.is_empty() && version != "v1" {
         errors.required(&at.child("group"), "only v1 may have an empty group and it better be legacy kube");
     }

@@ -212,7 +212,11 @@ fn strategy(strategy: &Value, at: &Path, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        _ => errors.unsupported_shown(at, internal::compact("apps.DaemonSetUpdateStrategy", strategy), &["RollingUpdate", "OnDelete"]),
+        _ => errors.unsupported_shown(
+            at,
+            internal::compact("apps.DaemonSetUpdateStrategy", strategy),
+            &["RollingUpdate", "OnDelete"],
+        ),
     }
 }
 

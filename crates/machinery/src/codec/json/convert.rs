@@ -109,7 +109,7 @@ impl Converter {
             else {
                 continue;
             };
-            if !schema::is_empty(field, &value) {
+            if !schema::is_empty(field, &value) || decode::says_something(&field.name, &value) {
                 out.insert(field.name.to_string(), value);
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn untyped(text: &str, strict: bool) -> Result<Decoded, Error> {
 /// Go's standard decoder reads this part: keys in any case, the last one wins.
 /// Lists that mean something else when they are given empty than when they are not given at all: to forget all
 /// managers; no policies rather than the default ones.
-fn says_something(name: &str, value: &Value) -> bool {
+pub(super) fn says_something(name: &str, value: &Value) -> bool {
     matches!(name, "managedFields" | "policies") && value.is_array()
 }
 
