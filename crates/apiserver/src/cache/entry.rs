@@ -15,7 +15,6 @@ const HEAD: &[u8] = br#"{"metadata":{"resourceVersion":""#;
 pub struct Entry {
     pub key: Arc<str>,
     pub revision: i64,
-    pub lease: i64,
     pub bare: Bytes,
     pub labels: Labels,
     /// Values of the selectable fields, in the order of [`Fields`].
@@ -64,12 +63,11 @@ impl Prepared {
         Self { value: value(&tail), key, tail, labels: labels_of(object), fields: fields.values(object) }
     }
 
-    pub fn into_entry(self, revision: i64, lease: i64) -> Entry {
+    pub fn into_entry(self, revision: i64) -> Entry {
         let bare = bare(revision, &self.tail);
         Entry {
             key: self.key,
             revision,
-            lease,
             bare,
             labels: self.labels,
             fields: self.fields,
@@ -82,12 +80,11 @@ impl Prepared {
 
 impl Entry {
     /// From a decoded object.
-    pub fn new(key: Arc<str>, revision: i64, lease: i64, object: &Value, fields: &Fields) -> Self {
+    pub fn new(key: Arc<str>, revision: i64, object: &Value, fields: &Fields) -> Self {
         let bare = bare(revision, &tail(object));
         Self {
             key,
             revision,
-            lease,
             bare,
             labels: labels_of(object),
             fields: fields.values(object),
@@ -112,7 +109,6 @@ impl Entry {
         Entry {
             key: self.key.clone(),
             revision,
-            lease: 0,
             bare: self.bare_at(revision),
             labels: self.labels.clone(),
             fields: self.fields.clone(),

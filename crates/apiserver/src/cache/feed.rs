@@ -170,13 +170,12 @@ impl Feed {
     fn decode(&self, home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
         if let Some(prepared) = home.cache.take_handoff(local, &kv.value) {
             home.readable(local);
-            return Some(prepared.into_entry(kv.mod_revision, kv.lease));
+            return Some(prepared.into_entry(kv.mod_revision));
         }
         match read_object(self.encryption.as_deref(), home, local, &kv.value) {
             Ok(object) => {
                 home.readable(local);
-                let mut entry =
-                    Entry::new(Arc::from(local), kv.mod_revision, kv.lease, &object, &home.cache.fields);
+                let mut entry = Entry::new(Arc::from(local), kv.mod_revision, &object, &home.cache.fields);
                 entry.odd = home.odd_version(&object);
                 Some(entry)
             }

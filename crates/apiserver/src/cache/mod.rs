@@ -219,11 +219,6 @@ impl Cache {
         let at = waiting.iter().position(|p| &*p.key == key && p.value[..] == *value)?;
         Some(waiting.swap_remove(at))
     }
-
-    /// The interest that fits a namespace ("" for all), and selectors.
-    pub fn namespaced(&self) -> bool {
-        self.namespaced
-    }
 }
 
 /// A prepared version on its way to the feed.

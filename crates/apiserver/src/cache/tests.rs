@@ -9,7 +9,7 @@ fn cache() -> Cache {
 fn put(cache: &Cache, revision: i64, key: &str, node: &str, label: &str) {
     let object = json!({"kind": "Pod", "apiVersion": "v1", "spec": {"nodeName": node},
         "metadata": {"name": key.rsplit('/').next(), "labels": {"a": label}}});
-    let entry = Entry::new(key.into(), revision, 0, &object, &cache.fields);
+    let entry = Entry::new(key.into(), revision, &object, &cache.fields);
     cache.apply(revision, vec![(key.into(), Some(entry))]);
 }
 

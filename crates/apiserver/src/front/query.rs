@@ -37,10 +37,6 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    pub fn pairs(&self) -> &[(String, String)] {
-        &self.0
-    }
-
     /// A boolean as conversions read it: absent, `0` and `false` are false, all else is true.
     pub fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))

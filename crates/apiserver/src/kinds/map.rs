@@ -76,11 +76,6 @@ impl KindMap {
         group.versions.iter().find_map(|v| self.find(&group.name, v, name))
     }
 
-    pub fn preferred_kind(&self, group: &str, kind: &str) -> Option<Arc<Resource>> {
-        let group = self.groups.iter().find(|g| g.name == group)?;
-        group.versions.iter().find_map(|v| self.find_kind(&group.name, v, kind))
-    }
-
     /// In discovery order; empty if the group-version is not served.
     pub fn resources(&self, group: &str, version: &str) -> &[Arc<Resource>] {
         // a tuple of borrowed strings is no key of a map of owned ones, and lookups are short

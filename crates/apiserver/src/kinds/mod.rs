@@ -12,7 +12,7 @@ pub use storage::{Home, HomeName};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use machinery::{GroupKind, GroupResource, GroupVersionKind, GroupVersionResource};
+use machinery::{GroupKind, GroupResource, GroupVersionKind};
 use resources::Strategy;
 
 /// One resource in one served version.
@@ -51,14 +51,6 @@ pub struct Subresource {
 impl Resource {
     pub fn gvk(&self) -> GroupVersionKind {
         GroupVersionKind::new(&*self.group, &*self.version, &*self.kind)
-    }
-
-    pub fn gvr(&self) -> GroupVersionResource {
-        GroupVersionResource {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            resource: self.name.clone(),
-        }
     }
 
     pub fn group_resource(&self) -> GroupResource {

@@ -132,7 +132,7 @@ async fn store_new(
 
 /// What a dry run answers: the object as it would be, with the version it had (none for a new one).
 pub fn dry(key: &str, stored: &Value, revision: i64, home: &crate::kinds::Home) -> Entry {
-    let mut entry = Entry::new(Arc::from(key), revision, 0, stored, &home.cache.fields);
+    let mut entry = Entry::new(Arc::from(key), revision, stored, &home.cache.fields);
     if revision == 0 {
         entry.forget_revision();
     }

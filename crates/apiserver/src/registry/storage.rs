@@ -186,7 +186,7 @@ impl Core {
                 handoff.written();
                 self.progress.set_committed(revision);
                 let prepared = Prepared { key: Arc::from(key), value, tail, labels, fields };
-                Ok(Arc::new(prepared.into_entry(revision, lease)))
+                Ok(Arc::new(prepared.into_entry(revision)))
             }
             Outcome::Conflict { revision, current } => {
                 self.progress.set_committed(revision);
@@ -214,7 +214,7 @@ impl Core {
     fn entry_of(&self, home: &Home, key: &str, kv: &store::KeyValue) -> Option<Arc<Entry>> {
         let encryption = self.encryption.as_deref();
         let object = crate::cache::feed::read_object(encryption, home, key, &kv.value).ok()?;
-        let mut entry = Entry::new(Arc::from(key), kv.mod_revision, kv.lease, &object, &home.cache.fields);
+        let mut entry = Entry::new(Arc::from(key), kv.mod_revision, &object, &home.cache.fields);
         entry.odd = home.odd_version(&object);
         Some(Arc::new(entry))
     }

@@ -91,8 +91,6 @@ pub struct UpdateRequest<'a> {
 pub struct Updated {
     pub entry: Arc<Entry>,
     pub created: bool,
-    /// The change took away the last thing that held a deleted object.
-    pub deleted: bool,
 }
 
 fn conflict(call: &Call) -> Status {
@@ -138,7 +136,7 @@ async fn create_instead(call: &mut Call, request: &mut UpdateRequest<'_>) -> Res
     object.child("metadata").unset("resourceVersion");
     let done = request.fields_done.then_some(());
     let entry = create_object(call, object, request.options, done).await?;
-    Ok(Updated { entry, created: true, deleted: false })
+    Ok(Updated { entry, created: true })
 }
 
 async fn round(
@@ -186,27 +184,27 @@ async fn round(
     let deletes = crate::subresource::namespaces::deletes_on_update(call, &new, &old)
         .unwrap_or_else(|| should_delete(&new, &old));
     if !deletes && same(&new, &old) && !call.core.is_stale(home, key).await {
-        return Ok(Updated { entry: entry.clone(), created: false, deleted: false });
+        return Ok(Updated { entry: entry.clone(), created: false });
     }
     let new = crate::crd::to_storage(call, new).await?;
     let stored = to_stored(&resource, home, new);
     if options.dry_run {
         let entry = Arc::new(dry(key, &stored, entry.revision, home));
-        return Ok(Updated { entry, created: false, deleted: deletes });
+        return Ok(Updated { entry, created: false });
     }
     if deletes {
         call.core.remove(home, key, entry.revision).await?;
         reserved.keep().await;
         crate::subresource::services::after_delete(call, || stored.clone()).await;
-        let gone = Entry::new(Arc::from(key), entry.revision, 0, &stored, &home.cache.fields);
-        return Ok(Updated { entry: Arc::new(gone), created: false, deleted: true });
+        let gone = Entry::new(Arc::from(key), entry.revision, &stored, &home.cache.fields);
+        return Ok(Updated { entry: Arc::new(gone), created: false });
     }
     match call.core.put(home, key, &stored, entry.revision).await {
         Ok(entry) => {
             reserved.keep().await;
             crate::crd::prepare_versions(&call.core, &resource, [&entry]).await?;
             crate::crd::after_write(call, &entry).await;
-            Ok(Updated { entry, created: false, deleted: false })
+            Ok(Updated { entry, created: false })
         }
         Err(error) => Err(error),
     }
