@@ -7,7 +7,7 @@ use std::time::Duration;
 use apiserver::{ApiServer, User};
 use client::{Informers, Store};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -108,7 +108,10 @@ impl World {
                 let assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
                 let api: Api<Pod> = Api::namespaced(admin.clone(), &pod.namespace().unwrap());
                 if pod.metadata.deletion_timestamp.is_some() {
-                    let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+                    // Another of the same name may be there already.
+                    let this = Preconditions { uid: pod.uid(), resource_version: None };
+                    let end = DeleteParams::default().grace_period(0).preconditions(this);
+                    let _ = api.delete(&pod.name_any(), &end).await;
                 } else if assigned && pod.status.as_ref().is_none_or(|s| s.pod_ip.is_none()) {
                     count += 1;
                     let ip = format!("10.244.{}.{}", count / 250, count % 250 + 1);
