@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use machinery::apply::{
     Convert, ConvertError, Element, FieldManager, Filter, OneVersion, Set, Typed, keep_times_if_same, scale,
 };
-use machinery::{Get, GroupVersion, GroupVersionKind, Status, Value, schema};
+use machinery::{Get, GroupVersion, GroupVersionKind, Status, Value, json, schema};
 
 use crate::kinds::{KindMap, Resource};
 use crate::registry::{Call, fields};
@@ -99,8 +99,7 @@ fn with_manager<T>(call: &Call, run: impl FnOnce(&FieldManager) -> T) -> T {
 
 /// An object of the call's kind with nothing set, as its type writes it.
 fn empty(call: &Call) -> Value {
-    let mut object =
-        machinery::json!({"kind": call.resource.kind, "apiVersion": call.resource.api_version()});
+    let mut object = json!({"kind": call.resource.kind, "apiVersion": call.resource.api_version()});
     if call.resource.custom.is_none() {
         super::normalize(&call.resource.gvk(), &mut object);
     }
@@ -170,7 +169,7 @@ impl ScaleFields {
 
 /// The same for a body of another kind than the call's resource (a TokenRequest).
 pub fn managed_review(call: &Call, gvk: &GroupVersionKind, object: &mut Value, manager: &str) {
-    let mut nothing = machinery::json!({"kind": gvk.kind, "apiVersion": gvk.api_version()});
+    let mut nothing = json!({"kind": gvk.kind, "apiVersion": gvk.api_version()});
     super::normalize(gvk, &mut nothing);
     super::normalize(gvk, object);
     let now = fields::timestamp(call.now);
@@ -191,7 +190,12 @@ pub fn managed_review(call: &Call, gvk: &GroupVersionKind, object: &mut Value, m
 pub fn managed_update(call: &Call, live: Option<&Value>, object: &mut Value, manager: &str) {
     let nothing = empty(call);
     if call.resource.custom.is_none() {
+        // An empty list asks to forget all managers; normalizing would make it none.
+        let forget = object.at("metadata").get("managedFields").is_some_and(|given| *given == json!([]));
         super::normalize_unstored(&call.resource.gvk(), object);
+        if forget {
+            object.child("metadata").set("managedFields", json!([]));
+        }
     }
     let new = std::mem::take(object);
     *object = with_manager(call, |fields| fields.update(live.unwrap_or(&nothing), new, manager));

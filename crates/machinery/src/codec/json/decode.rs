@@ -48,13 +48,13 @@ pub(super) fn untyped(text: &str, strict: bool) -> Result<Decoded, Error> {
     }
 }
 
-/// Go's standard decoder reads this part: keys in any case, the last one wins.
 /// Lists that mean something else when they are given empty than when they are not given at all: to forget all
 /// managers; no policies rather than the default ones.
 pub(super) fn says_something(name: &str, value: &Value) -> bool {
     matches!(name, "managedFields" | "policies") && value.is_array()
 }
 
+/// Go's standard decoder reads this part: keys in any case, the last one wins.
 pub(super) fn type_meta(text: &str) -> Result<TypeMeta, Error> {
     let mut reader = Reader::new(text, false);
     let mut out = TypeMeta::default();
