@@ -40,17 +40,22 @@ pub fn check(set: &[(String, bool)]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a gate is on: as it was set, else with its whole stage (`AllAlpha`, `AllBeta`), else by default.
+impl Gate {
+    /// Whether it is on: as it was set, else with its whole stage (`AllAlpha`, `AllBeta`), else by default.
+    pub fn is_on(&self, set: &[(String, bool)]) -> bool {
+        let given = |name: &str| set.iter().rev().find(|(n, _)| n == name).map(|(_, on)| *on);
+        let stage = match self.stage {
+            "ALPHA" => "AllAlpha",
+            "BETA" => "AllBeta",
+            _ => "",
+        };
+        given(self.name).or_else(|| given(stage)).unwrap_or(self.default)
+    }
+}
+
+/// Whether the gate of this name is on; one that is not known is off.
 pub fn is_on(set: &[(String, bool)], name: &str) -> bool {
-    let given = |name: &str| set.iter().rev().find(|(n, _)| n == name).map(|(_, on)| *on);
-    let gate = known().find(|gate| gate.name == name);
-    given(name)
-        .or_else(|| match gate?.stage {
-            "ALPHA" => given("AllAlpha"),
-            "BETA" => given("AllBeta"),
-            _ => None,
-        })
-        .unwrap_or_else(|| gate.is_some_and(|gate| gate.default))
+    known().find(|gate| gate.name == name).is_some_and(|gate| gate.is_on(set))
 }
 
 #[cfg(test)]

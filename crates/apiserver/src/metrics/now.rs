@@ -189,10 +189,7 @@ fn build(core: &Core, out: &mut Writer) {
     let set = &core.config.feature_gates;
     let gates = crate::gates::known().map(|gate| {
         let stage = if gate.stage == "GA" { "" } else { gate.stage };
-        (
-            vec![gate.name.to_owned(), stage.to_owned()],
-            f64::from(u8::from(crate::gates::is_on(set, gate.name))),
-        )
+        (vec![gate.name.to_owned(), stage.to_owned()], f64::from(u8::from(gate.is_on(set))))
     });
     let gates = gates.collect();
     let words = "This metric records the data about the stage and enablement of a k8s feature.";

@@ -38,7 +38,7 @@ pub fn ensure_reachable(config: &mut Server, paths: &Paths) -> Result<()> {
     let range = config.cluster_cidr.kernel();
     let address = range.nth(range.size() - 1).filter(|_| config.node_ip.is_loopback());
     if let Some(address) = address {
-        println!("this host has no network: {address} on its loopback link stands in for it");
+        println!("the node has no address but loopback: {address} on the loopback link stands in for it");
         config.node_ip = address;
     }
     let services = config.service_cidr.kernel();
