@@ -148,8 +148,14 @@ pub fn selectors(data: &[u8]) {
         let _ = selector.matches_with(|_| Some("v"));
     }
     if let Ok(selector) = FieldSelector::parse(text) {
-        let shown = selector.to_string();
-        assert_eq!(FieldSelector::parse(&shown).expect("as shown").to_string(), shown);
+        // the order is that of the terms as written, and `==` is shown as `=`
+        let sorted = |selector: FieldSelector| {
+            let mut terms: Vec<_> = selector.terms.into_iter().map(|t| (t.field, t.equal, t.value)).collect();
+            terms.sort_unstable();
+            terms
+        };
+        let again = FieldSelector::parse(&selector.to_string()).expect("as shown");
+        assert_eq!(sorted(again), sorted(selector));
     }
     if let Ok(quantity) = text.parse::<Quantity>() {
         let shown = quantity.to_string();

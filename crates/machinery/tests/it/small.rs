@@ -60,7 +60,9 @@ proptest! {
             }
         }
         if let Ok(selector) = FieldSelector::parse(&text) {
-            prop_assert_eq!(FieldSelector::parse(&selector.to_string()).unwrap(), selector);
+            // the order is that of the terms as written, and `==` is shown as `=`: the same terms, not the same text
+            let again = FieldSelector::parse(&selector.to_string()).unwrap();
+            prop_assert_eq!(terms(&again), terms(&selector));
         }
     }
 
@@ -73,6 +75,21 @@ proptest! {
         names::ip::legacy_cidr(&text, true);
         names::ip::canonical_ip(&text);
     }
+}
+
+/// A selector's conditions in an order of their own.
+fn terms(selector: &FieldSelector) -> Vec<(&str, bool, &str)> {
+    let mut terms: Vec<_> =
+        selector.terms.iter().map(|t| (t.field.as_str(), t.equal, t.value.as_str())).collect();
+    terms.sort_unstable();
+    terms
+}
+
+#[test]
+fn the_order_of_field_terms_is_that_of_their_text() {
+    let selector = FieldSelector::parse("==,= ").unwrap();
+    assert_eq!(selector.to_string(), "= ,=");
+    assert_eq!(terms(&FieldSelector::parse("= ,=").unwrap()), terms(&selector));
 }
 
 #[test]
