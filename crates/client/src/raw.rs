@@ -45,6 +45,15 @@ pub async fn send(
     client.request_text(request).await.map(drop)
 }
 
+/// What stands at a path, as JSON.
+pub async fn get<T: DeserializeOwned>(client: &kube::Client, path: &str) -> Result<T, kube::Error> {
+    let request = Request::get(path)
+        .header(ACCEPT, "application/json")
+        .body(Vec::new())
+        .map_err(kube::Error::HttpError)?;
+    client.request(request).await
+}
+
 /// The metadata of one object, as any type that has a field `metadata`.
 pub async fn get_metadata<T: DeserializeOwned>(client: &kube::Client, path: &str) -> Result<T, kube::Error> {
     let request =

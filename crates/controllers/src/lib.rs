@@ -22,6 +22,7 @@ mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod podgc;
+mod policystatus;
 mod quota;
 mod replicaset;
 mod rootca;

@@ -41,4 +41,5 @@ pub const TABLE: &[Controller] = &[
     crate::volumes::BINDER,
     crate::volumes::CLAIM_PROTECTION,
     crate::volumes::VOLUME_PROTECTION,
+    crate::policystatus::CONTROLLER,
 ];

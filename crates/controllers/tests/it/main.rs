@@ -8,6 +8,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod node;
+mod policystatus;
 mod quota;
 mod replication;
 mod scheduling;

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use cel::{DeclType, Env, Program, Type, Version};
+use cel::{DeclType, Env, Issues, Program, Type, Version};
 
 /// The type of `variables`.
 pub const VARIABLES: &str = "kubernetes.variables";
@@ -23,33 +23,54 @@ pub enum Use {
 pub struct Compiler {
     params: bool,
     variables: Option<DeclType>,
+    types: Option<Types>,
+}
+
+/// What schemas say of `object` and `oldObject`, and of `params`; None where there is no schema.
+#[derive(Clone, Debug)]
+pub struct Types {
+    pub object: Option<DeclType>,
+    pub params: Option<DeclType>,
 }
 
 impl Compiler {
     /// `params`: there is a `params` variable.
     pub fn new(params: bool) -> Self {
-        Self { params, variables: None }
+        Self { params, variables: None, types: None }
     }
 
     /// With `variables`, still without any in it.
     pub fn with_variables(params: bool) -> Self {
-        Self { params, variables: Some(DeclType::object(VARIABLES, [])) }
+        Self { params, variables: Some(DeclType::object(VARIABLES, [])), types: None }
+    }
+
+    /// With `variables` and objects of known types, for [`Compiler::check`].
+    pub fn with_types(params: bool, types: Types) -> Self {
+        Self { types: Some(types), ..Self::with_variables(params) }
     }
 
     fn env(&self, use_: Use, version: Version) -> Env {
         let mut env = Env::builder(version)
-            .variable("object", Type::Dyn)
-            .variable("oldObject", Type::Dyn)
             .typed_variable("namespaceObject", namespace_type())
             .typed_variable("request", request_type());
-        if self.params {
-            env = env.variable("params", Type::Dyn);
+        let (object, params) = match &self.types {
+            Some(types) => (types.object.as_ref(), types.params.as_ref()),
+            None => (None, None),
+        };
+        let named = [("object", true, object), ("oldObject", true, object), ("params", self.params, params)];
+        for (name, _, ty) in named.into_iter().filter(|(_, there, _)| *there) {
+            env = match ty {
+                Some(ty) => env.typed_variable(name, ty),
+                None => env.variable(name, Type::Dyn),
+            };
         }
         if use_ != Use::Message {
-            env = env.variable("authorizer", Type::opaque("kubernetes.authorization.Authorizer")).variable(
-                "authorizer.requestResource",
-                Type::opaque("kubernetes.authorization.ResourceCheck"),
-            );
+            env = env.variable("authorizer", Type::opaque("kubernetes.authorization.Authorizer"));
+        }
+        // the check of types does not know this one, upstream either
+        if use_ != Use::Message && self.types.is_none() {
+            let check = Type::opaque("kubernetes.authorization.ResourceCheck");
+            env = env.variable("authorizer.requestResource", check);
         }
         if let Some(variables) = &self.variables {
             env = env.typed_variable("variables", variables);
@@ -103,6 +124,23 @@ impl Compiler {
             variables.set_field(name, ty);
         }
         compiled
+    }
+
+    /// Checks the types in an expression that is stored already, whatever it gives.
+    ///
+    /// # Errors
+    /// In cel-go's words.
+    pub fn check(&self, source: &str) -> Result<Type, Issues> {
+        let program = self.env(Use::Condition, Version::CURRENT).compile(source)?;
+        Ok(program.output_type().clone())
+    }
+
+    /// Makes a stored variable known to what comes after, by the type that [`Compiler::check`] finds.
+    pub fn declare(&mut self, name: &str, source: &str) {
+        let ty = self.check(source).map_or(DeclType::simple(Type::Dyn), |ty| DeclType::of_type(&ty));
+        if let Some(variables) = &mut self.variables {
+            variables.set_field(name, ty);
+        }
     }
 }
 
