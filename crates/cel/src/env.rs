@@ -39,6 +39,7 @@ pub struct Env(pub(crate) Arc<EnvBuilder>);
 pub struct EnvBuilder {
     pub(crate) version: Version,
     pub(crate) patches: bool,
+    pub(crate) bindings: bool,
     pub(crate) variables: HashMap<Box<str>, Type>,
     /// Object types by name.
     pub(crate) objects: HashMap<Arc<str>, Arc<DeclType>>,
@@ -51,6 +52,7 @@ impl Env {
         EnvBuilder {
             version,
             patches: false,
+            bindings: false,
             variables: HashMap::new(),
             objects: HashMap::new(),
             sizes: HashMap::new(),
@@ -93,6 +95,7 @@ impl Env {
             optionals: version >= Version(28),
             two_variables: version >= Version(32),
             lists: version >= Version(34),
+            bindings: self.0.bindings,
         };
         let Some((expr, nodes)) = parse::parse(&source, features, &mut report) else {
             return Err(report.finish(&source));
@@ -164,6 +167,13 @@ impl EnvBuilder {
     #[must_use]
     pub fn patch_types(mut self) -> Self {
         self.patches = true;
+        self
+    }
+
+    /// `cel.bind(x, value, result)`, for selectors of devices.
+    #[must_use]
+    pub fn bindings(mut self) -> Self {
+        self.bindings = true;
         self
     }
 

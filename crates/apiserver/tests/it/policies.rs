@@ -46,6 +46,41 @@ async fn a_validating_policy_denies_warns_and_takes_parameters() {
 }
 
 #[tokio::test]
+async fn a_policy_asks_the_authorizer() {
+    let server = server().await;
+    let asks = |name: &str, check: &str| {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name}, "spec": {
+                "matchConstraints": {"resourceRules": rules(&["configmaps"])},
+                "matchConditions": [{"name": "c", "expression": format!("object.metadata.name == '{name}' && {check}")}],
+                "variables": [{"name": "may", "expression": check}],
+                "validations": [{"expression": "!variables.may", "message": name}]}})
+    };
+    let checks = [
+        ("resource", "authorizer.requestResource.check('delete').allowed()"),
+        ("group", "authorizer.group('apps').resource('deployments').namespace('x').check('get').allowed()"),
+        ("path", "authorizer.path('/healthz').check('get').reason() == ''"),
+        (
+            "account",
+            "!authorizer.serviceAccount('x', 'y').group('').resource('pods').subresource('log').check('get').allowed()",
+        ),
+        ("error", "!authorizer.group('').resource('pods').labelSelector('a=b').check('list').errored()"),
+    ];
+    for (name, check) in checks {
+        made(&server, &format!("{POLICIES}/validatingadmissionpolicies"), asks(name, check)).await;
+        let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        made(&server, &format!("{POLICIES}/validatingadmissionpolicybindings"), binding).await;
+        let (status, answer) = server.post(MAPS, config_map(name)).await;
+        assert_eq!(status, 422, "{answer}");
+        let denied =
+            format!("ValidatingAdmissionPolicy '{name}' with binding '{name}' denied request: {name}");
+        assert!(answer["message"].as_str().unwrap().ends_with(&denied), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_mutating_policy_applies_and_patches() {
     let server = server().await;
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",

@@ -14,6 +14,8 @@ pub(crate) struct Features {
     pub two_variables: bool,
     /// sortBy
     pub lists: bool,
+    /// cel.bind
+    pub bindings: bool,
 }
 
 /// What a macro is about to make: all its nodes stand at the call's bracket.
@@ -70,6 +72,12 @@ pub(super) fn receiver_call(
             None => Err((args[0].at, format!("{function}() variable name must be a simple identifier"))),
         },
         ("sortBy", 2) if features.lists => make.sort_by(target, args),
+        ("bind", 3) if features.bindings && target.as_ident().is_some_and(|name| **name == *"cel") => {
+            match args[0].as_ident().cloned() {
+                Some(var) => Ok(make.bind(var, args)),
+                None => Err((args[0].at, "cel.bind() variable names must be simple identifiers".into())),
+            }
+        }
         _ => {
             let call = Call { function, target: Some(target), args };
             return parser.node(at, Kind::Call(Box::new(call)));
@@ -257,6 +265,20 @@ impl Make<'_, '_> {
         }
         let none = self.call("optional.none", Vec::new());
         self.call(op::CONDITIONAL, vec![has, value, none])
+    }
+
+    /// `cel.bind(x, value, result)`: the accumulator of a loop over nothing is the variable.
+    fn bind(&mut self, var: Arc<str>, mut args: Vec<Expr>) -> Expr {
+        let result = args.pop();
+        let init = args.pop();
+        let (Some(init), Some(result)) = (init, result) else { return self.node(Kind::Unspecified) };
+        let range = self.list(Vec::new());
+        let condition = self.literal(Literal::Bool(false));
+        let step = self.node(Kind::Ident(var.clone()));
+        let var = (Arc::from("#unused"), var);
+        let parts =
+            Comprehension { range, var: var.0, var2: None, accu: var.1, init, condition, step, result };
+        self.node(Kind::Comprehension(Box::new(parts)))
     }
 
     /// `list.sortBy(x, key)`: the keys are computed first, then the list is sorted by them.

@@ -153,7 +153,7 @@ fn variables_have_types() {
         (
             "authorizer.requestResource.check('get').allowed()",
             false,
-            "1:11: type 'kubernetes.authorization.Authorizer' does not support field selection",
+            "1:11: unexpected failed resolution of 'kubernetes.authorization.Authorizer'",
         ),
     ];
     for (expression, params, wanted) in cases {

@@ -65,11 +65,11 @@ impl Compiler {
             };
         }
         if use_ != Use::Message {
-            env = env.variable("authorizer", Type::opaque("kubernetes.authorization.Authorizer"));
+            env = env.variable("authorizer", Type::object("kubernetes.authorization.Authorizer"));
         }
         // the check of types does not know this one, upstream either
         if use_ != Use::Message && self.types.is_none() {
-            let check = Type::opaque("kubernetes.authorization.ResourceCheck");
+            let check = Type::object("kubernetes.authorization.ResourceCheck");
             env = env.variable("authorizer.requestResource", check);
         }
         if let Some(variables) = &self.variables {

@@ -106,8 +106,7 @@ pub(super) fn selectors(selectors: &[Value], at: &Path, errors: &mut ErrorList) 
         let (expression, at) = (selector.at("cel").text("expression"), at.child("expression"));
         if expression.len() > MAX {
             errors.too_long(&at, MAX);
-        } else if !expression.contains("cel.bind") {
-            // that macro is not known here: who uses it is believed
+        } else {
             compiles(expression, &at, errors);
         }
     });
@@ -145,10 +144,10 @@ fn devices() -> &'static Env {
                 ("driver", text(63)),
                 ("allowMultipleAllocations", DeclType::simple(Type::Bool).sized(1)),
                 ("attributes", by_name(DeclType::simple(Type::Any).sized(64))),
-                ("capacity", by_name(DeclType::simple(Type::opaque("kubernetes.Quantity")))),
+                ("capacity", by_name(DeclType::simple(Type::object("kubernetes.Quantity")))),
             ],
         );
-        Env::builder(Version::COMPATIBLE).typed_variable("device", &device).build()
+        Env::builder(Version::COMPATIBLE).bindings().typed_variable("device", &device).build()
     })
 }
 
@@ -208,4 +207,33 @@ pub(super) fn configuration(config: &Value, stored: bool, at: &Path, errors: &mu
     }
     csi_driver(opaque.text("driver"), &at.child("driver"), errors);
     own::raw(opaque.at("parameters"), stored, &at.child("parameters"), errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_compile() {
+        let cases = [
+            ("device.driver == 'x' && device.allowMultipleAllocations", ""),
+            ("device.attributes['x'].y", ""),
+            ("device.capacity['x'].y.compareTo(quantity('1Gi')) >= 0", ""),
+            ("device.capacity['x'].y.isGreaterThan(quantity('1Gi').add(1))", ""),
+            ("device.attributes['x'].v.isGreaterThan(semver('1.0.0'))", ""),
+            ("cel.bind(x, device.attributes['x'], x.a == 1 && x.b == 'c')", ""),
+            (
+                "cel.bind(x, device.capacity['x'], x.a == 1)",
+                "found no matching overload for '_==_' applied to '(kubernetes.Quantity, int)'",
+            ),
+            ("device.driver", "must evaluate to bool or the unknown type, not string"),
+            ("device.nothing", "undefined field 'nothing'"),
+        ];
+        for (expression, wanted) in cases {
+            let mut errors = ErrorList::new();
+            compiles(expression, &Path::new("expression"), &mut errors);
+            let found = errors.iter().map(|error| error.to_string()).collect::<Vec<_>>().join("; ");
+            assert!(found.contains(wanted) && found.is_empty() == wanted.is_empty(), "{expression}: {found}");
+        }
+    }
 }
