@@ -34,7 +34,7 @@ mod certificates;
 mod coordination;
 mod core;
 mod discovery;
-mod flowcontrol;
+pub mod flowcontrol;
 mod networking;
 mod node;
 mod policy;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use machinery::{Get, Status, Value, json, meta};
 
+use resources::flowcontrol::mandatory;
+
 use crate::kinds::Resource;
 use crate::registry::options::WriteOptions;
 use crate::registry::{DeleteOptions, UpdateRequest, create_object, delete_object, update_object};
@@ -18,21 +20,18 @@ const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 /// Those that hold whatever the API says.
 const MANDATORY: &[&str] = &["exempt", "catch-all"];
 
-/// (name, shares, lendable percent, (queues, hand size, queue length) or none to reject)
-const LEVELS: &[(&str, i64, i64, Option<(i64, i64, i64)>)] = &[
-    ("catch-all", 5, 0, None),
-    ("system", 30, 33, Some((64, 6, 50))),
-    ("node-high", 40, 25, Some((64, 6, 50))),
-    ("leader-election", 10, 0, Some((16, 4, 50))),
-    ("workload-high", 40, 50, Some((128, 6, 50))),
-    ("workload-low", 100, 90, Some((128, 6, 50))),
-    ("global-default", 20, 50, Some((128, 6, 50))),
+/// (name, shares, lendable percent, (queues, hand size, queue length))
+const LEVELS: &[(&str, i64, i64, (i64, i64, i64))] = &[
+    ("system", 30, 33, (64, 6, 50)),
+    ("node-high", 40, 25, (64, 6, 50)),
+    ("leader-election", 10, 0, (16, 4, 50)),
+    ("workload-high", 40, 50, (128, 6, 50)),
+    ("workload-low", 100, 90, (128, 6, 50)),
+    ("global-default", 20, 50, (128, 6, 50)),
 ];
 
 /// (name, level, precedence, distinguisher, subjects), for everything they do.
 const SCHEMAS: &[(&str, &str, i64, &str, &[(&str, &str)])] = &[
-    ("exempt", "exempt", 1, "", &[("Group", "system:masters")]),
-    ("catch-all", "catch-all", 10000, "ByUser", EVERYBODY),
     ("system-nodes", "system", 500, "ByUser", &[("Group", "system:nodes")]),
     (
         "kube-controller-manager",
@@ -151,16 +150,13 @@ fn all() -> Vec<(&'static str, Value)> {
     let mut level = |name: &str, spec: Value| {
         add("PriorityLevelConfiguration", "prioritylevelconfigurations", name, spec)
     };
-    level(
-        "exempt",
-        json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}),
-    );
+    for name in MANDATORY {
+        level(name, mandatory::level(name).unwrap_or_default());
+    }
     for (name, shares, lendable, queues) in LEVELS {
-        let response = match queues {
-            None => json!({"type": "Reject"}),
-            Some((queues, hand, length)) => json!({"type": "Queue",
-                "queuing": {"queues": queues, "handSize": hand, "queueLengthLimit": length}}),
-        };
+        let (queues, hand, length) = queues;
+        let response = json!({"type": "Queue",
+            "queuing": {"queues": queues, "handSize": hand, "queueLengthLimit": length}});
         level(
             name,
             json!({"type": "Limited", "limited": {"nominalConcurrencyShares": shares,
@@ -169,6 +165,9 @@ fn all() -> Vec<(&'static str, Value)> {
     }
     let mut schema = |name: &str, spec: Value| add("FlowSchema", "flowschemas", name, spec);
     let everything = (json!([resources("*", "*", "*", true)]), json!([urls("*", &["*"])]));
+    for name in MANDATORY {
+        schema(name, mandatory::schema(name).unwrap_or_default());
+    }
     for (name, level, precedence, method, who) in SCHEMAS {
         let rule = json!({"subjects": subjects(who), "resourceRules": everything.0, "nonResourceRules": everything.1});
         schema(name, spec(level, *precedence, method, rule));

@@ -84,6 +84,7 @@ fn validate(obj: &Value) -> ErrorList {
     for (i, each) in spec.list("rules").iter().enumerate() {
         rule(each, &at.child("rules").index(i), &mut errors);
     }
+    super::mandatory::validate_schema(obj, &mut errors);
     super::conditions(obj, &mut errors);
     errors
 }

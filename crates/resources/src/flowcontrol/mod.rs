@@ -6,6 +6,7 @@ use machinery::{Get, Value};
 use crate::check::Errors;
 
 pub(crate) mod flowschema;
+pub mod mandatory;
 pub(crate) mod prioritylevelconfiguration;
 
 /// Conditions: each has a type, no type twice.

@@ -121,6 +121,7 @@ fn validate(obj: &Value) -> ErrorList {
         }
         _ => errors.unsupported(&at.child("type"), kind, &["Exempt", "Limited"]),
     }
+    super::mandatory::validate_level(obj, &mut errors);
     super::conditions(obj, &mut errors);
     errors
 }
