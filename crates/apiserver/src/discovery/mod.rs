@@ -77,6 +77,11 @@ fn wants_aggregated(head: &http::request::Parts) -> bool {
 }
 
 pub fn root(core: &Core) -> Answer {
+    respond::bytes(200, "application/json", respond::json(&json!({"paths": paths(core)}), true))
+}
+
+/// All paths that are served, in order; those of resources by their group and version.
+pub fn paths(core: &Core) -> Vec<String> {
     let map = core.kinds.now();
     let mut paths: Vec<String> = vec![
         "/.well-known/openid-configuration".into(),
@@ -98,10 +103,11 @@ pub fn root(core: &Core) -> Answer {
             paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
         }
     }
-    paths.extend(["/flagz", "/metrics/slis", "/statusz"].map(str::to_owned));
+    paths.push("/metrics/slis".into());
+    paths.extend(crate::front::zpages::paths(core));
     paths.extend(crate::front::health::paths(core));
     paths.sort();
-    respond::bytes(200, "application/json", respond::json(&json!({"paths": paths}), true))
+    paths
 }
 
 pub fn api(core: &Core, head: &http::request::Parts) -> Result<Answer, Status> {

@@ -148,7 +148,7 @@ pub struct Clause<'a> {
     pub kind: &'a str,
     pub subtype: &'a str,
     q: f32,
-    params: Vec<(&'a str, &'a str)>,
+    pub params: Vec<(&'a str, &'a str)>,
     text: &'a str,
 }
 
@@ -178,7 +178,7 @@ pub fn clauses(accept: &str) -> Vec<Clause<'_>> {
     out
 }
 
-fn accept_of(headers: &HeaderMap) -> String {
+pub fn accept_of(headers: &HeaderMap) -> String {
     let all: Vec<&str> =
         headers.get_all(http::header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     all.join(",")
@@ -207,16 +207,21 @@ impl Offer {
     pub const WATCH: Offer = Offer { stream: true, ..Offer::LIST };
 }
 
-/// Picks the first acceptable clause; 406 if there is none.
-pub fn negotiate(headers: &HeaderMap, pretty: Option<&str>, offer: Offer) -> Result<Accepted, Status> {
-    let accept = accept_of(headers);
-    let pretty = match pretty {
+/// Is the answer for people? `pretty`: the query's word, else the client's name tells.
+pub fn is_pretty(headers: &HeaderMap, pretty: Option<&str>) -> bool {
+    match pretty {
         Some(value) => !matches!(value, "0" | "false"),
         None => headers
             .get(http::header::USER_AGENT)
             .and_then(|v| v.to_str().ok())
             .is_some_and(|agent| ["curl", "Wget", "Mozilla/5.0"].iter().any(|p| agent.starts_with(p))),
-    };
+    }
+}
+
+/// Picks the first acceptable clause; 406 if there is none.
+pub fn negotiate(headers: &HeaderMap, pretty: Option<&str>, offer: Offer) -> Result<Accepted, Status> {
+    let accept = accept_of(headers);
+    let pretty = is_pretty(headers, pretty);
     let plain = |encoding| Accepted { encoding, shape: Shape::Object, pretty, clause: String::new() };
     if accept.trim().is_empty() {
         return Ok(plain(Encoding::Json));

@@ -135,7 +135,7 @@ impl Told {
         let named = if info.is_resource {
             core.kinds.now().find(&info.group, &info.version, &info.resource).is_some()
         } else {
-            matches!(info.path.as_str(), "/healthz" | "/livez" | "/readyz")
+            matches!(info.path.as_str(), "/healthz" | "/livez" | "/readyz" | "/flagz" | "/statusz")
         };
         let content = request.headers().get(http::header::CONTENT_TYPE);
         let applies = content.is_some_and(|c| c.as_bytes().starts_with(b"application/apply-patch"));

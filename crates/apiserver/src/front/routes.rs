@@ -7,7 +7,7 @@ use machinery::Status;
 
 use super::body::Incoming;
 use super::respond::{self, Answer, generic};
-use super::{Query, RequestInfo, health};
+use super::{Query, RequestInfo, health, zpages};
 use crate::authn::User;
 use crate::discovery;
 use crate::registry::{self, Call};
@@ -175,6 +175,9 @@ async fn other(
     let path = info.path.as_str();
     let _ = body;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    if let Some(page) = zpages::Page::at(core, path) {
+        return Ok(zpages::answer(core, page, query.get("pretty"), &head.headers));
+    }
     match parts[..] {
         [""] => Ok(discovery::root(core)),
         ["version"] => match head.method {

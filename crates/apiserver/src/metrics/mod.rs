@@ -9,6 +9,7 @@ mod now;
 mod requests;
 
 pub use flow::Flows;
+pub use now::process_start;
 pub use requests::{Known, Lasting, Requests, Seen, Watched};
 
 use family::{About, Counters, Family, Histograms, Written};

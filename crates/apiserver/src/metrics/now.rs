@@ -201,18 +201,30 @@ fn build(core: &Core, out: &mut Writer) {
 const TICKS: f64 = 100.0;
 const PAGE: f64 = 4096.0;
 
-fn process(out: &mut Writer) {
-    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return };
+/// What the kernel says of this process (`/proc/self/stat`), from the state on.
+fn stat() -> Option<Vec<f64>> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // the name, in parentheses, may hold blanks
-    let fields: Vec<f64> = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect())
-        .unwrap_or_default();
-    let field = |at: usize| fields.get(at).copied().unwrap_or(0.0);
+    let (_, rest) = stat.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(|f| f.parse().unwrap_or(0.0)).collect())
+}
+
+fn started(fields: &[f64]) -> f64 {
     let boot = fs::read_to_string("/proc/stat")
         .ok()
         .and_then(|text| text.lines().find_map(|l| l.strip_prefix("btime ")?.trim().parse::<f64>().ok()))
         .unwrap_or(0.0);
+    boot + fields.get(19).copied().unwrap_or(0.0) / TICKS
+}
+
+/// When this process began, in seconds since 1970.
+pub fn process_start() -> f64 {
+    stat().map_or(0.0, |fields| started(&fields))
+}
+
+fn process(out: &mut Writer) {
+    let Some(fields) = stat() else { return };
+    let field = |at: usize| fields.get(at).copied().unwrap_or(0.0);
     let files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let limit = |name: &str| {
@@ -221,12 +233,7 @@ fn process(out: &mut Writer) {
     };
     let mut add = |name, kind, help, value| out.one(about(name, "ALPHA", help, &[]), kind, value);
     add("process_cpu_seconds_total", "counter", "User and system time.", (field(11) + field(12)) / TICKS);
-    add(
-        "process_start_time_seconds",
-        "gauge",
-        "When the process began, since 1970.",
-        boot + field(19) / TICKS,
-    );
+    add("process_start_time_seconds", "gauge", "When the process began, since 1970.", started(&fields));
     add("process_virtual_memory_bytes", "gauge", "Address space in use.", field(20));
     add("process_resident_memory_bytes", "gauge", "Memory in use.", field(21) * PAGE);
     add("process_open_fds", "gauge", "Open files.", files as f64);

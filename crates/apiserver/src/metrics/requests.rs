@@ -273,15 +273,13 @@ impl Requests {
         let scope = scope(info);
         let verb = verb(method, applies, scope, info, query);
         let dry_run = dry_run(query);
-        let parts = [
-            verb,
-            dry_run,
-            &info.group,
-            &info.version,
-            if info.is_resource { info.resource.as_str() } else { "" },
-            if info.is_resource { info.subresource.as_str() } else { info.path.as_str() },
-            scope,
-        ];
+        let page = matches!(info.path.as_str(), "/flagz" | "/statusz");
+        let (resource, subresource) = match () {
+            () if info.is_resource => (info.resource.as_str(), info.subresource.as_str()),
+            () if page => (&info.path[1..], ""),
+            () => ("", info.path.as_str()),
+        };
+        let parts = [verb, dry_run, &info.group, &info.version, resource, subresource, scope];
         let mut key = String::with_capacity(96);
         for part in parts {
             key.push_str(part);
