@@ -1,8 +1,12 @@
 //! Every setting of the server, as upstream's kube-apiserver flags mean them.
 
 mod access;
+pub(crate) mod strict;
 
-pub use access::{Access, Audit as AuditSettings, AuthorizationWebhook, Oidc, RequestHeaders, TokenWebhook};
+pub use access::{
+    Access, Audit as AuditSettings, AuditMode, AuthorizationWebhook, Delivery, Oidc, RequestHeaders,
+    Throttle, TokenWebhook, Truncate,
+};
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

@@ -88,10 +88,15 @@ impl Expression {
     /// Compiles; the result must have one of the types (none: any type).
     pub fn compile(text: &str, about: About, results: &[Type]) -> Result<Self, String> {
         let program = about.env().compile(text).map_err(|e| format!("compilation failed: {e}"))?;
+        if let Some(defect) = program.defect() {
+            return Err(format!("program instantiation failed: {defect}"));
+        }
         let output = program.output_type();
         if !results.is_empty() && !results.contains(output) {
             return Err(match results {
-                [one] => format!("must evaluate to {one} but got {output}"),
+                // upstream's two compilers differ in this
+                [one] if about == About::Request => format!("must evaluate to {one} but got {output}"),
+                [one] => format!("must evaluate to {one}"),
                 many => {
                     let names: Vec<String> = many.iter().map(ToString::to_string).collect();
                     format!("must evaluate to one of [{}]", names.join(" "))
@@ -105,11 +110,41 @@ impl Expression {
         &self.text
     }
 
-    /// The value, as JSON.
+    /// The value, as JSON. Numbers of claims are floats, as Go reads JSON.
     pub fn eval(&self, input: &Value) -> Result<Value, String> {
+        let claims;
+        let input = if self.variable == "claims" {
+            claims = claims_of(input, self.text.contains("__"));
+            &claims
+        } else {
+            input
+        };
         let variables = Variables::new().with(self.variable, CelValue::from_dynamic(input));
         let outcome = self.program.eval(&variables, cel::PER_CALL_LIMIT);
         let value = outcome.value.map_err(|e| e.to_string())?;
         value.to_json().map_err(|e| e.to_string())
+    }
+}
+
+/// Claims as expressions see them. `escaped`: also under names that can be selected (`a__dot__b` for `a.b`).
+fn claims_of(value: &Value, escaped: bool) -> Value {
+    match value {
+        Value::Number(n) => n.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(items) => items.iter().map(|item| claims_of(item, escaped)).collect(),
+        Value::Object(entries) => {
+            let mut out = machinery::Map::new();
+            for (key, value) in entries {
+                let value = claims_of(value, escaped);
+                if escaped
+                    && let Some(name) = cel::escape(key)
+                    && name != *key
+                {
+                    out.insert(name, value.clone());
+                }
+                out.insert(key.clone(), value);
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
     }
 }

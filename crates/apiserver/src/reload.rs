@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::authn::Sources;
 use crate::authz::Chain;
 use crate::server::Core;
 
@@ -58,9 +57,8 @@ fn files(core: &Core) -> Vec<File> {
         let own = core.config.access.client_ca_base.as_deref().unwrap_or_default();
         core.authn.authorities.replace_clients(&format!("{own}\n{text}"))
     });
-    add(&access.authentication_config, "authentication-config", |core, _| {
-        core.authn.replace(Sources::new(&core.config)?);
-        Ok(())
+    add(&access.authentication_config, "authentication-config", |core, text| {
+        core.authn.sources.reread(text, &core.config.issuers)
     });
     add(&access.authorization_config, "authorization-config", |core, _| {
         core.authz.replace(Chain::new(&core.config.access)?);

@@ -188,7 +188,11 @@ impl ApiServer {
     /// Serves TLS connections until `shutdown`.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         let acceptor = listen::tls(&self.core.config, self.core.authn.authorities.any())?;
-        listen::serve(self.core.clone(), listener, acceptor, shutdown).await
+        let served = listen::serve(self.core.clone(), listener, acceptor, shutdown).await;
+        if let Some(auditor) = &self.core.auditor {
+            auditor.flush().await;
+        }
+        served
     }
 
     /// The same pipeline without TLS and authentication, for clients in this process.

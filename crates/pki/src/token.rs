@@ -53,13 +53,13 @@ impl Verifier {
         Self { keys: keys.into_iter().map(|key| (key.id(), key)).collect() }
     }
 
-    /// From a JSON Web Key Set; keys of kinds that we do not know are left out.
+    /// From a JSON Web Key Set; keys of kinds that we do not know are left out. A key without an id fits only tokens that
+    /// name none.
     pub fn from_jwks(set: &Value) -> Self {
         let keys = set.get("keys").and_then(Value::as_array).into_iter().flatten();
         let keys = keys.filter_map(|jwk| {
             let key = PublicKey::from_jwk(jwk)?;
-            let id = jwk.get("kid").and_then(Value::as_str).map_or_else(|| key.id(), str::to_owned);
-            Some((id, key))
+            Some((jwk.get("kid").and_then(Value::as_str).unwrap_or_default().to_owned(), key))
         });
         Self { keys: keys.collect() }
     }
@@ -71,7 +71,11 @@ impl Verifier {
         let (header, claims) = signed.split_once('.')?;
         let header = decode(header)?;
         let algorithm = header.get("alg")?.as_str()?;
-        let wanted = header.get("kid").and_then(Value::as_str);
+        // RFC 7515: what is critical and not understood makes it invalid
+        if header.get("crit").is_some() {
+            return None;
+        }
+        let wanted = header.get("kid").and_then(Value::as_str).filter(|id| !id.is_empty());
         let mut candidates = self.keys.iter().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == id));
         candidates
             .any(|(_, key)| key.verifies(algorithm, signed.as_bytes(), &signature))

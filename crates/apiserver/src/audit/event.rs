@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use machinery::field::go_quote;
 use machinery::{Get, Value, json};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -30,7 +31,7 @@ impl Stage {
 }
 
 /// In upstream's order of fields.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Event {
     pub kind: &'static str,
     #[serde(rename = "apiVersion")]
@@ -65,7 +66,48 @@ pub struct Event {
     pub annotations: BTreeMap<String, String>,
 }
 
-#[derive(Default, Serialize)]
+impl Event {
+    /// Without the objects, and said so.
+    pub fn truncated(&self) -> Self {
+        let mut annotations = self.annotations.clone();
+        annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
+        Self { request_object: None, response_object: None, annotations, ..self.clone() }
+    }
+
+    /// The one-line form of `--audit-log-format=legacy`.
+    pub fn line(&self) -> String {
+        let quoted = |user: &Value| {
+            let groups: Vec<String> =
+                user.list("groups").iter().filter_map(Value::as_str).map(go_quote).collect();
+            groups.join(",")
+        };
+        let name = self.user.text("username");
+        let user = if name.is_empty() { "<none>" } else { name };
+        let groups = Some(quoted(&self.user)).filter(|g| !name.is_empty() && !g.is_empty());
+        let other = self.impersonated_user.as_ref();
+        let their_groups = other.filter(|o| o.has("groups")).map(quoted);
+        let namespace = self.object_ref.as_ref().map_or("", |o| &o.namespace);
+        let code = self.response_status.as_ref().and_then(|s| s.at("code").as_i64());
+        format!(
+            "{} AUDIT: id={} stage={} ip={} method={} user={} groups={} as={} asgroups={} user-agent={} namespace={} uri={} response=\"{}\"",
+            self.request_received.strftime("%Y-%m-%dT%H:%M:%S%.fZ"),
+            go_quote(&self.audit_id),
+            go_quote(&format!("{:?}", self.stage)),
+            go_quote(self.source_ips.first().map_or("<unknown>", String::as_str)),
+            go_quote(&self.verb),
+            go_quote(user),
+            go_quote(groups.as_deref().unwrap_or("<none>")),
+            go_quote(other.map_or("<self>", |o| o.text("username"))),
+            go_quote(their_groups.as_deref().unwrap_or("<lookup>")),
+            go_quote(self.user_agent.as_deref().unwrap_or("")),
+            go_quote(if namespace.is_empty() { "<none>" } else { namespace }),
+            go_quote(&self.request_uri),
+            code.map_or_else(|| "<deferred>".to_owned(), |code| code.to_string()),
+        )
+    }
+}
+
+#[derive(Clone, Default, Serialize)]
 pub struct ObjectReference {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource: String,

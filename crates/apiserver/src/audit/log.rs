@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// How much is kept; 0 is no limit (for the size: 100 MiB).
+/// How much is kept; 0 is no limit, and for the size: no rotation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     pub days: u32,
@@ -48,8 +48,8 @@ impl Log {
         Ok(Self(Mutex::new(Target::File(Rotated { path: path.to_owned(), file, size, limits }))))
     }
 
-    /// Writes one line. It is in the file when this returns.
-    pub fn write(&self, line: &[u8]) {
+    /// Writes one line. It is in the file when this returns; false if it could not be written.
+    pub fn write(&self, line: &[u8]) -> bool {
         let mut whole = Vec::with_capacity(line.len() + 1);
         whole.extend_from_slice(line);
         whole.push(b'\n');
@@ -59,7 +59,9 @@ impl Log {
         };
         if let Err(error) = written {
             tracing::error!(%error, "the audit log can't be written");
+            return false;
         }
+        true
     }
 }
 
@@ -69,8 +71,8 @@ fn append(path: &Path) -> io::Result<File> {
 
 impl Rotated {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let most = if self.limits.mebibytes == 0 { 100 } else { u64::from(self.limits.mebibytes) } << 20;
-        if self.size > 0 && self.size + line.len() as u64 > most {
+        let most = u64::from(self.limits.mebibytes) << 20;
+        if most > 0 && self.size > 0 && self.size + line.len() as u64 > most {
             self.rotate()?;
         }
         self.file.write_all(line)?;

@@ -7,73 +7,88 @@
 mod event;
 mod log;
 mod policy;
+mod sink;
 mod webhook;
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::HeaderMap;
 use jiff::Timestamp;
-use machinery::{Get, GroupVersionKind, Value};
+use machinery::{Get, GroupVersionKind, Status, Value};
 use parking_lot::Mutex;
 
 use self::event::{Event, ObjectReference, Stage};
 use self::policy::{Level, Policy, Subject};
+use self::sink::{Backend, Sink};
 use crate::authn::User;
 use crate::config::AuditSettings;
 use crate::front::respond::Answer;
 use crate::front::{Body, RequestInfo};
 
+/// How long events may take to be delivered when the server ends.
+const LAST: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A policy, and where its events go.
 pub struct Auditor {
     policy: Policy,
-    log: Option<log::Log>,
-    webhook: Option<webhook::Webhook>,
+    sinks: Vec<Sink>,
 }
 
 impl Auditor {
-    /// None if nothing is to be written down.
+    /// None if nothing is to be written down. Must be called within a runtime.
     pub fn new(settings: &AuditSettings) -> Result<Option<Arc<Self>>, String> {
         let nowhere = settings.log_path.is_none() && settings.webhook_config_file.is_none();
-        let Some(policy) = settings.policy_file.as_deref().filter(|_| !nowhere) else {
+        let Some(policy) = settings.policy_file.as_deref() else {
             if !nowhere {
                 tracing::warn!("no audit policy file provided, no events will be recorded");
             }
             return Ok(None);
         };
-        let text = std::fs::read_to_string(policy)
-            .map_err(|e| format!("--audit-policy-file {}: {e}", policy.display()))?;
-        let policy =
-            Policy::parse(&text).map_err(|e| format!("--audit-policy-file {}: {e}", policy.display()))?;
-        let log = settings.log_path.as_deref().map(|path| {
-            log::Log::open(
-                path,
-                log::Limits {
-                    days: settings.log_max_age,
-                    files: settings.log_max_backup,
-                    mebibytes: settings.log_max_size,
-                    compress: settings.log_compress,
-                },
-            )
-            .map_err(|e| format!("--audit-log-path {}: {e}", path.display()))
-        });
-        let webhook = settings.webhook_config_file.as_deref().map(|path| {
-            webhook::Webhook::start(path).map_err(|e| format!("--audit-webhook-config-file: {e}"))
-        });
-        Ok(Some(Arc::new(Self { policy, log: log.transpose()?, webhook: webhook.transpose()? })))
+        let failed = |e: String| format!("loading audit policy file: {}: {e}", policy.display());
+        let text = std::fs::read_to_string(policy).map_err(|e| failed(e.to_string()))?;
+        let policy = Policy::parse(&text).map_err(failed)?;
+        let mut sinks = Vec::new();
+        if let Some(path) = settings.log_path.as_deref() {
+            let limits = log::Limits {
+                days: settings.log_max_age,
+                files: settings.log_max_backup,
+                mebibytes: settings.log_max_size,
+                compress: settings.log_compress,
+            };
+            let log = log::Log::open(path, limits);
+            let log = log.map_err(|e| format!("--audit-log-path {}: {e}", path.display()))?;
+            let backend = Backend::Log { log, legacy: settings.log_legacy };
+            sinks.push(Sink::start(backend, &settings.log_delivery));
+        }
+        if let Some(path) = settings.webhook_config_file.as_deref() {
+            let webhook = webhook::Webhook::new(path, settings.webhook_initial_backoff);
+            let webhook = webhook.map_err(|e| format!("initializing audit webhook: {e}"))?;
+            sinks.push(Sink::start(Backend::Webhook(webhook), &settings.webhook_delivery));
+        }
+        Ok(Some(Arc::new(Self { policy, sinks })).filter(|_| !nowhere))
     }
 
-    fn write(&self, event: &Event) {
-        let line = match serde_json::to_vec(event) {
-            Ok(line) => line,
-            Err(error) => return tracing::error!(%error, "an audit event can't be written"),
-        };
-        if let Some(log) = &self.log {
-            log.write(&line);
+    /// The event for each sink; to be delivered by [`Self::deliver`].
+    fn form(&self, event: &mut Event) -> Vec<Option<Vec<u8>>> {
+        self.sinks.iter().map(|sink| sink.form(event)).collect()
+    }
+
+    /// False if the request must not go on.
+    async fn deliver(&self, forms: Vec<Option<Vec<u8>>>) -> bool {
+        let mut good = true;
+        for (sink, form) in self.sinks.iter().zip(forms) {
+            if let Some(form) = form {
+                good &= sink.send(form).await;
+            }
         }
-        if let Some(webhook) = &self.webhook {
-            webhook.send(line);
-        }
+        good
+    }
+
+    /// Resolves when what was written before was delivered, or after half a minute.
+    pub async fn flush(&self) {
+        let all = futures_util::future::join_all(self.sinks.iter().map(Sink::flush));
+        let _ = tokio::time::timeout(LAST, all).await;
     }
 }
 
@@ -100,14 +115,18 @@ struct Record {
 
 impl Audit {
     /// Begins the event, if the policy wants one, and writes the first stage. `user` is who sent the request, before any
-    /// impersonation; none if that could not be found out.
-    pub fn begin(auditor: Option<&Arc<Auditor>>, head: &Head, user: Option<&User>) -> Self {
-        let Some(auditor) = auditor else { return Self(None) };
-        let record = Self::record(auditor, head, user);
-        if let Some(record) = &record {
-            record.process(Stage::RequestReceived);
+    /// impersonation.
+    ///
+    /// # Errors
+    /// The event is lost where none may be.
+    pub async fn begin(auditor: &Arc<Auditor>, head: &Head<'_>, user: &User) -> Result<Self, Status> {
+        let record = Self::record(auditor, head, Some(user));
+        if let Some(record) = &record
+            && !record.process(Stage::RequestReceived).await
+        {
+            return Err(Status::internal("failed to store audit event"));
         }
-        Self(record.map(Arc::new))
+        Ok(Self(record.map(Arc::new)))
     }
 
     fn record(auditor: &Arc<Auditor>, head: &Head, user: Option<&User>) -> Option<Record> {
@@ -155,12 +174,11 @@ impl Audit {
     }
 
     /// Writes the one event of a request that nobody could be found to have sent.
-    pub fn unauthenticated(auditor: Option<&Arc<Auditor>>, head: &Head, why: &str) {
-        let Some(auditor) = auditor else { return };
+    pub async fn unauthenticated(auditor: &Arc<Auditor>, head: &Head<'_>, why: &str) {
         let Some(record) = Self::record(auditor, head, None) else { return };
         record.event.lock().response_status =
             Some(machinery::json!({"metadata": {}, "message": why, "code": 401}));
-        record.process(Stage::ResponseStarted);
+        record.process(Stage::ResponseStarted).await;
     }
 
     /// Does somebody want to see objects that are sent?
@@ -248,7 +266,7 @@ impl Audit {
         let (parts, body) = answer.into_parts();
         if long_running {
             record.event.lock().response_status = Some(event::status(code, None));
-            record.process(Stage::ResponseStarted);
+            record.process(Stage::ResponseStarted).await;
             let body = match body {
                 Body::Stream(stream) => {
                     let end = End(record);
@@ -258,7 +276,8 @@ impl Audit {
                     }))
                 }
                 full => {
-                    record.finish(code, &full, &parts.headers);
+                    record.settle(code, &full, &parts.headers);
+                    record.process(Stage::ResponseComplete).await;
                     full
                 }
             };
@@ -269,7 +288,8 @@ impl Audit {
             Body::Stream(stream) if wants_object => gather(stream).await,
             other => other,
         };
-        record.finish(code, &body, &parts.headers);
+        record.settle(code, &body, &parts.headers);
+        record.process(Stage::ResponseComplete).await;
         Answer::from_parts(parts, body)
     }
 
@@ -279,7 +299,7 @@ impl Audit {
         let status = machinery::json!({"status": "Failure", "reason": "InternalError",
             "message": format!("APIServer panic'd: {text}")});
         record.event.lock().response_status = Some(event::status(500, Some(&status)));
-        record.process(Stage::Panic);
+        record.process_apart(Stage::Panic);
     }
 }
 
@@ -288,40 +308,56 @@ struct End(Arc<Record>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.process(Stage::ResponseComplete);
+        self.0.process_apart(Stage::ResponseComplete);
     }
 }
 
 impl Record {
-    fn process(&self, stage: Stage) {
+    /// The event of a stage for each sink.
+    fn stage(&self, stage: Stage) -> Vec<Option<Vec<u8>>> {
         let mut event = self.event.lock();
         event.stage = stage;
         event.stage_time =
             if stage == Stage::RequestReceived { event.request_received } else { Timestamp::now() };
-        if !self.omit_stages.contains(&stage) {
-            self.auditor.write(&event);
+        if self.omit_stages.contains(&stage) { Vec::new() } else { self.auditor.form(&mut event) }
+    }
+
+    async fn process(&self, stage: Stage) -> bool {
+        let forms = self.stage(stage);
+        self.auditor.deliver(forms).await
+    }
+
+    /// Where nothing can be waited for.
+    fn process_apart(&self, stage: Stage) {
+        let forms = self.stage(stage);
+        let auditor = self.auditor.clone();
+        if auditor.sinks.iter().any(Sink::blocks) {
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { auditor.deliver(forms).await });
+            }
+        } else {
+            // none of these waits
+            let _ = auditor.deliver(forms).now_or_never();
         }
     }
 
-    fn finish(&self, code: u16, body: &Body, headers: &HeaderMap) {
+    /// What came of the request.
+    fn settle(&self, code: u16, body: &Body, headers: &HeaderMap) {
         let object = match body {
             Body::Full(Some(bytes)) => self.object(code, bytes, headers),
             _ => None,
         };
-        {
-            let mut event = self.event.lock();
-            let status = object.as_ref().filter(|o| o.text("kind") == "Status");
-            event.response_status = Some(event::status(code, status));
-            if event.level >= Level::RequestResponse {
-                event.response_object = object.and_then(|mut o| {
-                    if self.omit_managed_fields {
-                        drop_managed_fields(&mut o);
-                    }
-                    raw(&o)
-                });
-            }
+        let mut event = self.event.lock();
+        let status = object.as_ref().filter(|o| o.text("kind") == "Status");
+        event.response_status = Some(event::status(code, status));
+        if event.level >= Level::RequestResponse {
+            event.response_object = object.and_then(|mut o| {
+                if self.omit_managed_fields {
+                    drop_managed_fields(&mut o);
+                }
+                raw(&o)
+            });
         }
-        self.process(Stage::ResponseComplete);
     }
 
     /// The answer as an object, where somebody will look at it.

@@ -73,8 +73,10 @@ async fn events_have_upstreams_shape() {
     let path = dir.join("audit.log");
     let auditor = Arc::new(Auditor {
         policy: Policy::parse(&POLICY.replace("omitStages: [RequestReceived]", "")).unwrap(),
-        log: Some(log::Log::open(&path, log::Limits::default()).unwrap()),
-        webhook: None,
+        sinks: vec![Sink::start(
+            Backend::Log { log: log::Log::open(&path, log::Limits::default()).unwrap(), legacy: false },
+            &AuditSettings::default().log_delivery,
+        )],
     });
     let mut headers = HeaderMap::new();
     headers.insert("user-agent", "kubectl/v1".parse().unwrap());
@@ -89,7 +91,7 @@ async fn events_have_upstreams_shape() {
         address: [127, 0, 0, 1].into(),
         received: Timestamp::from_second(0).unwrap(),
     };
-    let audit = Audit::begin(Some(&auditor), &head, Some(&User::new("jane", &["dev"])));
+    let audit = Audit::begin(&auditor, &head, &User::new("jane", &["dev"])).await.unwrap();
     audit.decision(true, "RBAC: allowed", "");
     let object = json!({"kind": "ConfigMap", "metadata": {"uid": "u", "managedFields": []}});
     audit.request_object(&object, &GroupVersionKind::new("", "v1", "ConfigMap"), "configmaps");

@@ -1,6 +1,7 @@
 //! Who may come without saying who they are: everybody, nobody, or everybody to some paths only.
 
-use machinery::{Get, Value};
+use machinery::field::{Error, Path};
+use machinery::{Get, Value, json};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Anonymous {
@@ -11,16 +12,20 @@ pub enum Anonymous {
 
 impl Anonymous {
     /// The `anonymous` part of an `AuthenticationConfiguration`.
-    pub fn parse(object: &Value) -> Result<Self, String> {
+    pub fn parse(object: &Value, errors: &mut Vec<Error>) -> Self {
         let paths: Vec<String> =
             object.list("conditions").iter().map(|c| c.text("path").to_owned()).collect();
         match (object.flag("enabled") == Some(true), paths.is_empty()) {
-            (false, true) => Ok(Anonymous::Never),
+            (false, true) => Anonymous::Never,
             (false, false) => {
-                Err("anonymous.conditions: Invalid value: enabled should be set to true when conditions are defined".to_owned())
+                // upstream shows its inner form of them
+                let shown: Vec<Value> = paths.iter().map(|path| json!({"Path": path})).collect();
+                let detail = "enabled should be set to true when conditions are defined";
+                errors.push(Error::invalid(&Path::new("anonymous").child("conditions"), shown, detail));
+                Anonymous::Never
             }
-            (true, true) => Ok(Anonymous::Always),
-            (true, false) => Ok(Anonymous::Paths(paths)),
+            (true, true) => Anonymous::Always,
+            (true, false) => Anonymous::Paths(paths),
         }
     }
 

@@ -2,22 +2,27 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#using-authentication-configuration>
 
 mod config;
-mod keys;
+mod distributed;
+mod mapping;
+mod provider;
+mod shape;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use machinery::field::go_quote;
-use machinery::{Get, Value, json};
+use machinery::{Get, Value};
+use parking_lot::{Mutex, RwLock};
 
 pub use config::Configuration;
 
-use self::keys::Keys;
+use self::mapping::{Mapping, text_or_texts};
+use self::provider::Provider;
 use super::User;
-use crate::expression::Expression;
 
-/// Clocks differ; providers say so of `nbf`.
-const NOT_BEFORE_GRACE: i64 = 300;
+/// Clocks differ; go-oidc allows so much of it for `nbf`.
+const NOT_BEFORE_GRACE: i64 = 60;
 
 /// One provider, and what its tokens mean here.
 pub struct Issuer {
@@ -25,268 +30,216 @@ pub struct Issuer {
     audiences: Vec<String>,
     algorithms: Vec<String>,
     mapping: Mapping,
-    keys: Keys,
+    provider: Arc<Provider>,
+    sources: distributed::Sources,
 }
 
-/// From claims to a user.
-#[derive(Clone, Debug, Default)]
-struct Mapping {
-    username: Source,
-    groups: Source,
-    uid: Source,
-    extra: Vec<(String, Expression)>,
-    required: Vec<(String, String)>,
-    claim_rules: Vec<(Expression, String)>,
-    user_rules: Vec<(Expression, String)>,
+/// The issuers of now.
+#[derive(Default)]
+pub struct Issuers {
+    now: RwLock<Arc<[Arc<Issuer>]>>,
+    /// Those that take over when all their providers were found.
+    next: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
-#[derive(Clone, Debug, Default)]
-enum Source {
-    #[default]
-    Nothing,
-    Claim {
-        name: String,
-        prefix: String,
-    },
-    Expression(Expression),
+impl Issuers {
+    /// Needs a runtime.
+    pub fn new(issuers: &[Arc<Issuer>]) -> Arc<Self> {
+        issuers.iter().for_each(|issuer| issuer.provider.start());
+        Arc::new(Self { now: RwLock::new(issuers.into()), next: Mutex::default() })
+    }
+
+    pub fn now(&self) -> Arc<[Arc<Issuer>]> {
+        self.now.read().clone()
+    }
+
+    /// Replaces the issuers as soon as all of the new ones can be used; what was to replace them before, will not.
+    pub fn replace(self: &Arc<Self>, issuers: Vec<Arc<Issuer>>) {
+        issuers.iter().for_each(|issuer| issuer.provider.start());
+        let all = self.clone();
+        let task = tokio::spawn(async move {
+            for issuer in &issuers {
+                while tokio::time::timeout(Duration::from_secs(60), issuer.provider.found()).await.is_err() {
+                    let error = issuer.provider.sick();
+                    tracing::error!(?error, "failed to update authentication config");
+                }
+            }
+            *all.now.write() = issuers.into();
+            tracing::info!("reloaded authentication config");
+        });
+        if let Some(old) = self.next.lock().replace(task.abort_handle()) {
+            old.abort();
+        }
+    }
+}
+
+impl Drop for Issuers {
+    fn drop(&mut self) {
+        if let Some(task) = self.next.lock().take() {
+            task.abort();
+        }
+    }
 }
 
 impl Issuer {
     /// The user; none if the token is not from this provider; or what is wrong with the token.
     pub async fn authenticate(&self, token: &str) -> Result<Option<User>, String> {
-        let Some(claimed) = pki::token::unverified_claims(token) else { return Ok(None) };
-        let issuer = match claimed.text("iss") {
-            // an old name of the same provider
-            "accounts.google.com" => "https://accounts.google.com",
-            other => other,
-        };
-        if issuer != self.url {
+        if issuer_of(token).as_deref() != Some(&self.url) {
             return Ok(None);
         }
-        let wrong = |why: String| format!("oidc: verify token: {why}");
-        check_claims(&claimed, &self.audiences, Timestamp::now()).map_err(wrong)?;
-        let claims = self.keys.verify(token, &self.algorithms).await?;
+        let verified = check(&self.provider, &self.url, token, &self.algorithms, &self.audiences).await?;
+        let mut claims = verified.map_err(|why| format!("oidc: verify token: {why}"))?;
+        if let Some(claim) = self.mapping.groups_claim() {
+            let expanded = self.expand(claim, &mut claims).await;
+            expanded.map_err(|e| format!("oidc: could not expand distributed claims: {e}"))?;
+        }
         self.mapping.user(&claims).map(Some)
     }
 }
 
-fn strings(value: &Value) -> Option<Vec<String>> {
+/// Who a token says it is from.
+fn issuer_of(token: &str) -> Option<String> {
+    let claims = pki::token::unverified_claims(token)?;
+    let named = match claims.at("iss") {
+        Value::String(name) => name.as_str(),
+        Value::Null => "",
+        _ => return None,
+    };
+    // an old name of the same provider
+    Some(if named == "accounts.google.com" { "https://accounts.google.com" } else { named }.to_owned())
+}
+
+/// The claims of a token that is good here and now; what is wrong with it.
+///
+/// # Errors
+/// The outer one if the provider was not found yet.
+async fn check(
+    provider: &Provider,
+    issuer: &str,
+    token: &str,
+    algorithms: &[String],
+    audiences: &[String],
+) -> Result<Result<Value, String>, String> {
+    let Some(algorithm) = pki::token::algorithm(token) else {
+        return Ok(Err("oidc: malformed jwt".to_owned()));
+    };
+    if !algorithms.contains(&algorithm) {
+        return Ok(Err(format!(
+            "oidc: id token signed with unsupported algorithm, expected {} got {}",
+            quoted(algorithms),
+            go_quote(&algorithm)
+        )));
+    }
+    let claims = match provider.verify(token).await? {
+        Ok(claims) => claims,
+        Err(why) => return Ok(Err(why)),
+    };
+    Ok(check_claims(&claims, issuer, audiences, Timestamp::now()).map(|()| claims))
+}
+
+fn quoted(items: &[String]) -> String {
+    format!("[{}]", items.iter().map(|i| go_quote(i)).collect::<Vec<_>>().join(" "))
+}
+
+/// A number, or one written as text.
+fn seconds(value: &Value) -> Result<Option<i64>, String> {
+    let wrong = || format!("oidc: failed to unmarshal claims: {value} is not a time");
     match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(many) => many.iter().map(|v| v.as_str().map(str::to_owned)).collect(),
-        _ => None,
+        Value::Null => Ok(None),
+        Value::Number(n) => n.as_i64().or(n.as_f64().map(|f| f as i64)).map(Some).ok_or_else(wrong),
+        Value::String(text) => match text.parse::<i64>() {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => text.parse::<f64>().map(|f| Some(f as i64)).map_err(|_| wrong()),
+        },
+        _ => Err(wrong()),
     }
 }
 
-fn seconds(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))
-}
-
-fn check_claims(claims: &Value, audiences: &[String], now: Timestamp) -> Result<(), String> {
-    let theirs = strings(claims.at("aud")).unwrap_or_default();
+fn check_claims(claims: &Value, issuer: &str, audiences: &[String], now: Timestamp) -> Result<(), String> {
+    let unread = |why: String| format!("oidc: failed to unmarshal claims: {why}");
+    for key in ["iss", "sub", "nonce", "at_hash"] {
+        if !matches!(claims.at(key), Value::String(_) | Value::Null) {
+            return Err(unread(format!("{key} is not a string")));
+        }
+    }
+    let theirs = text_or_texts(claims.at("aud")).map_err(unread)?;
+    let (until, from) = (seconds(claims.at("exp"))?, seconds(claims.at("nbf"))?);
+    seconds(claims.at("iat"))?;
+    for (claim, source) in claims.map("_claim_names").into_iter().flatten() {
+        match source.as_str() {
+            None => return Err(unread(format!("the source of {claim} is not a string"))),
+            Some("") => return Err("oidc: failed to obtain source from claim name".to_owned()),
+            Some(source) if !claims.at("_claim_sources").has(source) => {
+                return Err("oidc: source does not exist".to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+    let says = claims.text("iss");
+    let google = issuer == "https://accounts.google.com" && says == "accounts.google.com";
+    if says != issuer && !google {
+        return Err(format!(
+            "oidc: id token issued by a different provider, expected {} got {}",
+            go_quote(issuer),
+            go_quote(says)
+        ));
+    }
     if !audiences.iter().any(|a| theirs.contains(a)) {
-        let quoted = |items: &[String]| items.iter().map(|i| go_quote(i)).collect::<Vec<_>>().join(" ");
         let want = match audiences {
             [one] => go_quote(one),
-            many => format!("[{}]", quoted(many)),
+            many => format!("in {}", quoted(many)),
         };
-        return Err(format!(
-            "oidc: expected audience {} got [{}]",
-            if audiences.len() == 1 { want.clone() } else { format!("in {want}") },
-            quoted(&theirs)
-        ));
+        return Err(format!("oidc: expected audience {want} got {}", quoted(&theirs)));
     }
-    let until = seconds(claims.at("exp")).unwrap_or(0);
-    if until < now.as_second() {
-        let until = Timestamp::from_second(until).unwrap_or_default();
-        return Err(format!(
-            "oidc: token is expired (Token Expiry: {})",
-            until.strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
-        ));
+    let shown = |at: i64| {
+        let at = Timestamp::from_second(at).unwrap_or_default();
+        at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
+    };
+    // a time of a second ends with it
+    if until.is_none_or(|until| {
+        until < now.as_second() || (until == now.as_second() && now.subsec_nanosecond() > 0)
+    }) {
+        let until = until.map_or_else(|| "0001-01-01 00:00:00 +0000 UTC".to_owned(), shown);
+        return Err(format!("oidc: token is expired (Token Expiry: {until})"));
     }
-    if let Some(from) = seconds(claims.at("nbf"))
+    if let Some(from) = from
         && now.as_second() + NOT_BEFORE_GRACE < from
     {
-        let from = Timestamp::from_second(from).unwrap_or_default();
-        return Err(format!("oidc: current time {now} before the nbf (not before) time: {from}"));
-    }
-    Ok(())
-}
-
-impl Mapping {
-    fn user(&self, claims: &Value) -> Result<User, String> {
-        let mut user = User { name: self.username(claims)?, ..User::default() };
-        user.groups = self.groups(claims)?;
-        user.uid = match &self.uid {
-            Source::Nothing => String::new(),
-            Source::Claim { name, .. } => text_claim(claims, name)
-                .map_err(|e| format!("oidc: parse uid claim {}: {e}", go_quote(name)))?,
-            Source::Expression(expression) => match expression.eval(claims) {
-                Ok(Value::String(uid)) => uid,
-                Ok(_) => return Err(
-                    "oidc: error evaluating uid claim expression: uid claim expression must return a string"
-                        .to_owned(),
-                ),
-                Err(e) => return Err(format!("oidc: error evaluating uid claim expression: {e}")),
-            },
-        };
-        let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        if !claims.text("jti").is_empty() {
-            let id = format!("JTI={}", claims.text("jti"));
-            extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![id]);
-        }
-        for (key, expression) in &self.extra {
-            let value = expression.eval(claims);
-            let values = value.and_then(|v| list(&v)).map_err(|e| {
-                format!("oidc: error evaluating extra claim expression: {}: {e}", expression.text())
-            })?;
-            if !values.is_empty() {
-                extra.insert(key.clone(), values);
-            }
-        }
-        user = user.with_extra(extra);
-        for (claim, want) in &self.required {
-            if !claims.has(claim) {
-                return Err(format!("oidc: required claim {claim} not present in ID token"));
-            }
-            let got = text_claim(claims, claim).map_err(|e| format!("oidc: parse claim {claim}: {e}"))?;
-            if got != *want {
-                return Err(format!(
-                    "oidc: required claim {claim} value does not match. Got = {got}, want = {want}"
-                ));
-            }
-        }
-        holds(&self.claim_rules, claims)
-            .map_err(|e| format!("oidc: error evaluating claim validation expression: {e}"))?;
-        if !self.user_rules.is_empty() {
-            let info = json!({"username": user.name, "uid": user.uid, "groups": user.groups,
-                "extra": user.extra_value().cloned().unwrap_or_else(|| json!({}))});
-            holds(&self.user_rules, &info)
-                .map_err(|e| format!("oidc: error evaluating user info validation rule: {e}"))?;
-        }
-        Ok(user)
-    }
-
-    fn username(&self, claims: &Value) -> Result<String, String> {
-        let (claim, prefix) = match &self.username {
-            Source::Nothing => return Err("oidc: no username claim".to_owned()),
-            Source::Claim { name, prefix } => (name, prefix),
-            Source::Expression(expression) => {
-                let failed =
-                    |why: &str| Err(format!("oidc: error evaluating username claim expression: {why}"));
-                return match expression.eval(claims) {
-                    Ok(Value::String(name)) if name.is_empty() => {
-                        Err("oidc: empty username via CEL expression is not allowed".to_owned())
-                    }
-                    Ok(Value::String(name)) => Ok(name),
-                    Ok(_) => failed("username claim expression must return a string"),
-                    Err(e) => failed(&e),
-                };
-            }
-        };
-        let name = text_claim(claims, claim)
-            .map_err(|e| format!("oidc: parse username claims {}: {e}", go_quote(claim)))?;
-        if claim == "email" && claims.has("email_verified") && claims.flag("email_verified") != Some(true) {
-            return Err("oidc: email not verified".to_owned());
-        }
-        Ok(format!("{prefix}{name}"))
-    }
-
-    fn groups(&self, claims: &Value) -> Result<Vec<String>, String> {
-        match &self.groups {
-            Source::Claim { name, prefix } if claims.has(name) => {
-                let found = strings(claims.at(name)).ok_or_else(|| {
-                    format!(
-                        "oidc: parse groups claim {}: neither a string nor a list of strings",
-                        go_quote(name)
-                    )
-                })?;
-                Ok(found.into_iter().map(|g| format!("{prefix}{g}")).collect())
-            }
-            Source::Nothing | Source::Claim { .. } => Ok(Vec::new()),
-            Source::Expression(expression) => expression
-                .eval(claims)
-                .and_then(|v| list(&v))
-                .map_err(|e| format!("oidc: error evaluating group claim expression: {e}")),
-        }
-    }
-}
-
-fn text_claim(claims: &Value, name: &str) -> Result<String, String> {
-    match claims.at(name) {
-        Value::String(text) => Ok(text.clone()),
-        Value::Null => Err("claim not present".to_owned()),
-        _ => Err("json: cannot unmarshal it into a string".to_owned()),
-    }
-}
-
-/// A string, a list of strings, or nothing; empty strings count for nothing.
-fn list(value: &Value) -> Result<Vec<String>, String> {
-    let found = match value {
-        Value::Null => Some(Vec::new()),
-        other => strings(other),
-    };
-    let found = found.ok_or("expression must return a string or a list of strings")?;
-    Ok(found.into_iter().filter(|s| !s.is_empty()).collect())
-}
-
-fn holds(rules: &[(Expression, String)], input: &Value) -> Result<(), String> {
-    for (expression, message) in rules {
-        match expression.eval(input)? {
-            Value::Bool(true) => {}
-            Value::Bool(false) if !message.is_empty() => {
-                return Err(format!("validation expression '{}' failed: {message}", expression.text()));
-            }
-            Value::Bool(false) => {
-                return Err(format!("validation expression '{}' failed", expression.text()));
-            }
-            _ => return Err("validation expression must return a bool".to_owned()),
-        }
+        return Err(format!("oidc: current time {now} before the nbf (not before) time: {}", shown(from)));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use machinery::json;
 
-    #[test]
-    fn claims_become_users() {
-        let claim = |name: &str, prefix: &str| Source::Claim { name: name.into(), prefix: prefix.into() };
-        let mapping = Mapping {
-            username: claim("email", "p:"),
-            groups: claim("roles", "g:"),
-            uid: claim("sub", ""),
-            required: vec![("hd".into(), "x".into())],
-            ..Mapping::default()
-        };
-        let claims = json!({"email": "a@b", "roles": ["r"], "sub": "7", "hd": "x", "jti": "j"});
-        let user = mapping.user(&claims).unwrap();
-        assert_eq!((user.name.as_str(), user.uid.as_str()), ("p:a@b", "7"));
-        assert_eq!(user.groups, ["g:r"]);
-        assert_eq!(user.extra_value().unwrap()["authentication.kubernetes.io/credential-id"][0], "JTI=j");
-        let with = |key: &str, value: Value| {
-            let mut claims = claims.clone();
-            claims[key] = value;
-            mapping.user(&claims).unwrap_err()
-        };
-        assert!(with("hd", json!("y")).contains("Got = y, want = x"));
-        assert_eq!(with("email_verified", json!(false)), "oidc: email not verified");
-        assert!(with("email", json!(1)).contains("parse username claims \"email\""));
-        assert!(with("roles", json!([1])).contains("parse groups claim"));
-    }
+    use super::*;
 
     #[test]
     fn audiences_and_times_are_checked() {
         let now = Timestamp::from_second(1000).unwrap();
-        let check = |claims: Value| check_claims(&claims, &["a".to_owned()], now);
-        assert_eq!(check(json!({"aud": ["a", "b"], "exp": 1001})), Ok(()));
-        assert!(
-            check(json!({"aud": "b", "exp": 1001}))
-                .unwrap_err()
-                .contains("expected audience \"a\" got [\"b\"]")
+        let check = |claims: Value| {
+            let mut claims = claims;
+            claims["iss"] = "i".into();
+            check_claims(&claims, "i", &["a".to_owned()], now)
+        };
+        assert_eq!(check(json!({"aud": ["a", "b"], "exp": 1001, "nbf": 1060})), Ok(()));
+        assert_eq!(check(json!({"aud": "a", "exp": "1001.5"})), Ok(()));
+        assert_eq!(
+            check(json!({"aud": "b", "exp": 1001})).unwrap_err(),
+            "oidc: expected audience \"a\" got [\"b\"]"
         );
-        assert!(check(json!({"aud": "a", "exp": 999})).unwrap_err().contains("token is expired"));
-        assert!(check(json!({"aud": "a", "exp": 2000, "nbf": 1400})).unwrap_err().contains("nbf"));
+        let expired = |claims: Value| check(claims).unwrap_err().contains("token is expired");
+        assert!(expired(json!({"aud": "a", "exp": 999})));
+        assert!(expired(json!({"aud": "a"})));
+        assert!(check(json!({"aud": "a", "exp": 2000, "nbf": 1061})).unwrap_err().contains("nbf"));
+        for (key, value) in [("sub", json!(1)), ("exp", json!("x")), ("iat", json!([])), ("aud", json!(1))] {
+            let mut claims = json!({"aud": "a", "exp": 1001});
+            claims[key] = value;
+            assert!(check(claims).unwrap_err().contains("failed to unmarshal claims"), "{key}");
+        }
+        let elsewhere = json!({"aud": "a", "exp": 1001, "_claim_names": {"g": "s"}, "_claim_sources": {}});
+        assert_eq!(check(elsewhere).unwrap_err(), "oidc: source does not exist");
     }
 }

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use machinery::Status;
-use parking_lot::RwLock;
 
 use crate::authz::aggregate;
 use crate::config::Config;
@@ -37,7 +36,7 @@ pub struct Authn {
     pub signer: Option<pki::Signer>,
     pub verifier: pki::Verifier,
     pub authorities: Authorities,
-    sources: RwLock<Arc<Sources>>,
+    pub sources: Sources,
 }
 
 impl Authn {
@@ -56,17 +55,8 @@ impl Authn {
             signer,
             verifier: pki::Verifier::new(keys),
             authorities: Authorities::new(config).map_err(Error::Config)?,
-            sources: RwLock::new(Arc::new(Sources::new(config).map_err(Error::Config)?)),
+            sources: Sources::new(config).map_err(Error::Config)?,
         })
-    }
-
-    pub fn sources(&self) -> Arc<Sources> {
-        self.sources.read().clone()
-    }
-
-    /// Authenticates by other sources from now on.
-    pub fn replace(&self, sources: Sources) {
-        *self.sources.write() = Arc::new(sources);
     }
 }
 
@@ -93,7 +83,7 @@ pub async fn authenticate(
             Err(error) => errors.push(error),
         }
     }
-    let sources = core.authn.sources();
+    let sources = &core.authn.sources;
     if let Some(text) = bearer(headers) {
         match sources.check(core, &text, core.config.api_audiences(), warnings).await {
             Ok(Some(proof)) => {
@@ -105,7 +95,8 @@ pub async fn authenticate(
         }
     }
     if !errors.is_empty() {
-        tracing::debug!(error = %aggregate(&errors), "unable to authenticate the request");
+        // the client is not told why
+        tracing::info!(error = %aggregate(&errors), "unable to authenticate the request");
         return Err(Status::unauthorized());
     }
     if sources.anonymous.allows(path) { Ok(User::anonymous()) } else { Err(Status::unauthorized()) }
@@ -118,7 +109,7 @@ pub async fn review(core: &Arc<Core>, token: &str, audiences: &[String]) -> Resu
     let mut errors = vec![INVALID.to_owned()];
     // a header is cut at blanks
     let token = token.split(' ').next().unwrap_or("");
-    match core.authn.sources().check(core, token, audiences, &mut warnings).await {
+    match core.authn.sources.check(core, token, audiences, &mut warnings).await {
         Ok(Some(proof)) => return Ok(Proof { user: proof.user.authenticated(), ..proof }),
         Ok(None) => {}
         Err(error) => errors.push(error),

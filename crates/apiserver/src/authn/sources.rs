@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::anonymous::Anonymous;
-use super::jwt::{self, Issuer};
+use super::jwt::{Configuration, Issuers};
 use super::token_file::Tokens;
 use super::token_webhook::TokenWebhook;
 use super::{User, bootstrap_token, legacy_token, token};
@@ -20,12 +20,15 @@ pub struct Proof {
 
 pub struct Sources {
     file: Option<Tokens>,
-    issuers: Vec<Arc<Issuer>>,
+    issuers: Arc<Issuers>,
     webhook: Option<TokenWebhook>,
     pub anonymous: Anonymous,
+    /// What the configuration file said of it at start, which may not change.
+    anonymous_file: Option<Anonymous>,
 }
 
 impl Sources {
+    /// Needs a runtime: providers are looked for at once.
     pub fn new(config: &Config) -> Result<Self, String> {
         let access = &config.access;
         let file = access.token_auth_file.as_deref().map(|path| {
@@ -33,29 +36,43 @@ impl Sources {
             text.and_then(|t| Tokens::parse(&t))
                 .map_err(|e| format!("--token-auth-file {}: {e}", path.display()))
         });
-        let mut anonymous = if config.anonymous { Anonymous::Always } else { Anonymous::Never };
-        let mut issuers = Vec::new();
-        if let Some(path) = &access.authentication_config {
-            if !access.oidc.issuer_url.is_empty() {
+        // upstream lets everybody do everything or come unnamed, not both
+        let open = access.authorization_config.is_none()
+            && access.authorization_modes.iter().any(|mode| mode == "AlwaysAllow");
+        let flag = if config.anonymous && !open { Anonymous::Always } else { Anonymous::Never };
+        let oidc = access.oidc != crate::config::Oidc::default();
+        let read = match &access.authentication_config {
+            Some(_) if oidc => {
                 return Err("authentication-config file and oidc-* flags are mutually exclusive".to_owned());
             }
-            let read = jwt::Configuration::read(path)
-                .map_err(|e| format!("--authentication-config {}: {e}", path.display()))?;
-            issuers = read.issuers;
-            anonymous = read.anonymous.unwrap_or(anonymous);
-        } else if !access.oidc.issuer_url.is_empty() {
-            issuers.push(Issuer::from_flags(&access.oidc)?);
-        }
-        for issuer in &issuers {
-            if config.issuers.contains(&issuer.url) {
-                return Err(format!("the issuer {:?} is the one of service account tokens", issuer.url));
-            }
+            Some(path) => Configuration::read(path, &config.issuers)?,
+            None if oidc => Configuration::from_flags(&access.oidc, &config.issuers)?,
+            None => Configuration::default(),
+        };
+        if read.anonymous.is_some() && access.anonymous_given {
+            return Err("anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file".to_owned());
         }
         let webhook = access.token_webhook.config_file.as_deref().map(|path| {
             TokenWebhook::new(path, &access.token_webhook)
                 .map_err(|e| format!("--authentication-token-webhook-config-file: {e}"))
         });
-        Ok(Self { file: file.transpose()?, issuers, webhook: webhook.transpose()?, anonymous })
+        Ok(Self {
+            file: file.transpose()?,
+            issuers: Issuers::new(&read.issuers),
+            webhook: webhook.transpose()?,
+            anonymous: read.anonymous.clone().unwrap_or(flag),
+            anonymous_file: read.anonymous,
+        })
+    }
+
+    /// Takes the issuers of a changed `AuthenticationConfiguration`, once they can be reached.
+    pub fn reread(&self, text: &str, own: &[String]) -> Result<(), String> {
+        let read = Configuration::parse(text, own)?;
+        if read.anonymous != self.anonymous_file {
+            return Err("anonymous: Forbidden: changed from initial configuration file".to_owned());
+        }
+        self.issuers.replace(read.issuers);
+        Ok(())
     }
 
     /// The first source that knows the token; none; or what sources had against it.
@@ -91,7 +108,7 @@ impl Sources {
             {
                 return Ok(Some(plain(user)));
             }
-            for issuer in &self.issuers {
+            for issuer in self.issuers.now().iter() {
                 match issuer.authenticate(text).await {
                     Ok(Some(user)) => return Ok(Some(plain(user))),
                     Ok(None) => {}

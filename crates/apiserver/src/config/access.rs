@@ -15,6 +15,8 @@ pub struct Access {
     pub token_auth_file: Option<PathBuf>,
     /// `--authentication-config`: an `AuthenticationConfiguration`.
     pub authentication_config: Option<PathBuf>,
+    /// `--anonymous-auth` was given, which that file may then say nothing of.
+    pub anonymous_given: bool,
     pub token_webhook: TokenWebhook,
     pub oidc: Oidc,
     pub request_headers: RequestHeaders,
@@ -49,8 +51,8 @@ pub struct TokenWebhook {
     pub cache_ttl: Duration,
 }
 
-/// `--oidc-*`.
-#[derive(Clone, Debug)]
+/// `--oidc-*`. The default ones: none was given.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Oidc {
     pub issuer_url: String,
     pub client_id: String,
@@ -83,18 +85,86 @@ pub struct AuthorizationWebhook {
 }
 
 /// `--audit-*`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Audit {
     pub policy_file: Option<PathBuf>,
     /// `-` is standard output.
     pub log_path: Option<PathBuf>,
-    /// Days, files and mebibytes that the log is kept for, as; 0: no limit.
+    /// Days and files that old logs are kept for, as; 0: no limit.
     pub log_max_age: u32,
     pub log_max_backup: u32,
+    /// MiB after which a new log is begun; 0: never.
     pub log_max_size: u32,
     /// gzip rotated files.
     pub log_compress: bool,
+    /// `--audit-log-format=legacy`: a line of text for each event.
+    pub log_legacy: bool,
+    pub log_delivery: Delivery,
     pub webhook_config_file: Option<PathBuf>,
+    pub webhook_initial_backoff: Duration,
+    pub webhook_delivery: Delivery,
+}
+
+/// `--audit-{log,webhook}-mode`: does a request wait for its events?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditMode {
+    Batch,
+    Blocking,
+    /// And it fails if its first event is lost.
+    BlockingStrict,
+}
+
+/// `--audit-{log,webhook}-batch-*` and `-truncate-*`; those of batches count in their mode only.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    pub mode: AuditMode,
+    /// Events that are kept until they are taken; what comes when it is full is lost.
+    pub buffer: usize,
+    pub batch: usize,
+    pub wait: Duration,
+    /// Batches; none: as fast as they come.
+    pub throttle: Option<Throttle>,
+    /// None: events are of any size.
+    pub truncate: Option<Truncate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Throttle {
+    pub per_second: f32,
+    pub burst: u32,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncate {
+    pub event: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let batches = Delivery {
+            mode: AuditMode::Batch,
+            buffer: 10_000,
+            batch: 400,
+            wait: Duration::from_secs(30),
+            throttle: Some(Throttle { per_second: 10.0, burst: 15 }),
+            truncate: None,
+        };
+        let lines = Delivery { mode: AuditMode::Blocking, batch: 1, throttle: None, ..batches };
+        Self {
+            policy_file: None,
+            log_path: None,
+            log_max_age: 366,
+            log_max_backup: 100,
+            log_max_size: 100,
+            log_compress: false,
+            log_legacy: false,
+            log_delivery: lines,
+            webhook_config_file: None,
+            webhook_initial_backoff: Duration::from_secs(10),
+            webhook_delivery: batches,
+        }
+    }
 }
 
 impl Default for Access {
@@ -104,22 +174,13 @@ impl Default for Access {
             client_ca_base: None,
             token_auth_file: None,
             authentication_config: None,
+            anonymous_given: false,
             token_webhook: TokenWebhook {
                 config_file: None,
                 version: "v1beta1".to_owned(),
                 cache_ttl: Duration::from_secs(120),
             },
-            oidc: Oidc {
-                issuer_url: String::new(),
-                client_id: String::new(),
-                username_claim: "sub".to_owned(),
-                username_prefix: String::new(),
-                groups_claim: String::new(),
-                groups_prefix: String::new(),
-                required_claims: Vec::new(),
-                ca_file: None,
-                signing_algorithms: vec!["RS256".to_owned()],
-            },
+            oidc: Oidc::default(),
             request_headers: RequestHeaders {
                 username: vec!["X-Remote-User".to_owned()],
                 uid: vec!["X-Remote-Uid".to_owned()],
@@ -142,6 +203,22 @@ impl Default for Access {
             encryption_reload: false,
             enabled_admission: Vec::new(),
             admission_config: None,
+        }
+    }
+}
+
+impl Default for Oidc {
+    fn default() -> Self {
+        Self {
+            issuer_url: String::new(),
+            client_id: String::new(),
+            username_claim: "sub".to_owned(),
+            username_prefix: String::new(),
+            groups_claim: String::new(),
+            groups_prefix: String::new(),
+            required_claims: Vec::new(),
+            ca_file: None,
+            signing_algorithms: vec!["RS256".to_owned()],
         }
     }
 }

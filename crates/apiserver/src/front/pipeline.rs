@@ -264,26 +264,23 @@ async fn identified(
             found.map(Arc::new)
         }
     };
-    let audit = match &core.auditor {
-        None => Audit::default(),
-        auditor => {
-            let address = match caller {
-                Caller::Trusted(_) => [127, 0, 0, 1].into(),
-                Caller::Remote(peer) => peer.address.ip(),
-            };
-            let (uri, headers) = (request.uri(), request.headers());
-            let head = Head { id, info, uri, headers, address, received };
-            match &identified {
-                Ok(user) => Audit::begin(auditor.as_ref(), &head, Some(user)),
-                Err(_) => {
-                    let Caller::Remote(peer) = caller else { return identified };
-                    let why = crate::authn::attempted(request.headers(), peer);
-                    Audit::unauthenticated(auditor.as_ref(), &head, &why);
-                    Audit::default()
-                }
+    let mut audit = Audit::default();
+    if let Some(auditor) = &core.auditor {
+        let address = match caller {
+            Caller::Trusted(_) => [127, 0, 0, 1].into(),
+            Caller::Remote(peer) => peer.address.ip(),
+        };
+        let (uri, headers) = (request.uri(), request.headers());
+        let head = Head { id, info, uri, headers, address, received };
+        match (&identified, caller) {
+            (Ok(user), _) => audit = Audit::begin(auditor, &head, user).await?,
+            (Err(_), Caller::Remote(peer)) => {
+                let why = crate::authn::attempted(request.headers(), peer);
+                Audit::unauthenticated(auditor, &head, &why).await;
             }
+            (Err(_), Caller::Trusted(_)) => {}
         }
-    };
+    }
     *audited.lock() = audit.clone();
     let user = identified?;
     crate::authn::impersonate(core, user, request.headers_mut(), info, &audit).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
-use http::{Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 const LARGEST: usize = 10 * 1024 * 1024;
 /// Idle connections kept for the next question.
 const IDLE: usize = 4;
+
+/// What was answered, whatever its status.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
 
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -106,12 +113,18 @@ impl Client {
         self.send(Method::POST, path, body.into()).await
     }
 
-    /// GETs another path of the same server.
-    pub async fn get(&self, path: &str) -> Result<Bytes, Error> {
-        self.send(Method::GET, path, Bytes::new()).await
+    /// GETs the client's URL; the answer may be of any status.
+    pub async fn fetch(&self) -> Result<Answer, Error> {
+        let path = self.url.path_and_query().map_or("/", |p| p.as_str());
+        self.exchange(Method::GET, path, Bytes::new()).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
+        let answer = self.exchange(method, path, body).await?;
+        success(answer)
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Error> {
         let verb = if method == Method::POST { "Post" } else { "Get" };
         let host = self.url.authority().map_or("", |a| a.as_str());
         let scheme = self.url.scheme_str().unwrap_or("https");
@@ -122,36 +135,20 @@ impl Client {
             && sender.ready().await.is_ok()
             && let Ok(answer) = self.ask(&mut sender, &method, path, &body).await
         {
-            return self.finish(sender, answer);
+            return Ok(self.finish(sender, answer));
         }
         // a kept connection may have been closed meanwhile: a fresh one decides
         let mut sender = self.connect().await.map_err(|e| wrong(&e))?;
         let answer = self.ask(&mut sender, &method, path, &body).await.map_err(|e| wrong(&e))?;
-        self.finish(sender, answer)
+        Ok(self.finish(sender, answer))
     }
 
-    fn finish(&self, sender: SendRequest<Full<Bytes>>, (status, body): (u16, Bytes)) -> Result<Bytes, Error> {
+    fn finish(&self, sender: SendRequest<Full<Bytes>>, answer: Answer) -> Answer {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE {
             idle.push(sender);
         }
-        drop(idle);
-        if (200..300).contains(&status) {
-            return Ok(body);
-        }
-        let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
-        let said = said.as_ref().and_then(|v| v.get("message")).and_then(|m| m.as_str());
-        let message = said.map_or_else(
-            || match status {
-                401 => "Unauthorized".to_owned(),
-                403 => "forbidden".to_owned(),
-                404 => "the server could not find the requested resource".to_owned(),
-                500 => "an error on the server (\"\") has prevented the request from succeeding".to_owned(),
-                _ => format!("the server rejected our request for an unknown reason ({status})"),
-            },
-            str::to_owned,
-        );
-        Err(Error::Refused { status, message })
+        answer
     }
 
     async fn ask(
@@ -160,7 +157,7 @@ impl Client {
         method: &Method,
         path: &str,
         body: &Bytes,
-    ) -> Result<(u16, Bytes), String> {
+    ) -> Result<Answer, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -175,9 +172,9 @@ impl Client {
         }
         let request = request.body(Full::new(body.clone())).map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|e| e.to_string())?;
-        Ok((status, body.to_bytes()))
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LARGEST).collect().await.map_err(|e| e.to_string())?;
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
@@ -202,6 +199,26 @@ impl Client {
         tokio::spawn(connection);
         Ok(sender)
     }
+}
+
+/// The body of an answer that is a success.
+fn success(Answer { status, body, .. }: Answer) -> Result<Bytes, Error> {
+    if (200..300).contains(&status) {
+        return Ok(body);
+    }
+    let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+    let said = said.as_ref().and_then(|v| v.get("message")).and_then(|m| m.as_str());
+    let message = said.map_or_else(
+        || match status {
+            401 => "Unauthorized".to_owned(),
+            403 => "forbidden".to_owned(),
+            404 => "the server could not find the requested resource".to_owned(),
+            500 => "an error on the server (\"\") has prevented the request from succeeding".to_owned(),
+            _ => format!("the server rejected our request for an unknown reason ({status})"),
+        },
+        str::to_owned,
+    );
+    Err(Error::Refused { status, message })
 }
 
 /// As Go says it.

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::config::{Access, AuditSettings, AuthorizationWebhook, Oidc, RequestHeaders, TokenWebhook};
+use apiserver::config::{
+    Access, AuditMode, AuditSettings, AuthorizationWebhook, Delivery, Oidc, RequestHeaders, Throttle,
+    TokenWebhook, Truncate,
+};
 use serde::Deserialize;
 
 /// As given; what is not given has upstream's default.
@@ -52,7 +55,7 @@ pub struct AccessSettings {
     #[arg(long, value_name = "TEXT")]
     pub oidc_groups_prefix: Option<String>,
     /// Claims that tokens must have
-    #[arg(long, value_name = "KEY=VALUE,…")]
+    #[arg(long, value_name = "KEY=VALUE")]
     pub oidc_required_claim: Vec<String>,
     /// Authorities of the provider's certificate (PEM)
     #[arg(long, value_name = "FILE")]
@@ -129,9 +132,81 @@ pub struct AccessSettings {
     /// gzip old files
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub audit_log_compress: Option<bool>,
+    /// json, or legacy: a line of text for each event [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    pub audit_log_format: Option<String>,
+    /// Does a request wait for its event to be written: batch, blocking or blocking-strict [default: blocking]
+    #[arg(long, value_name = "MODE")]
+    pub audit_log_mode: Option<String>,
+    /// Events that wait at most, in batch mode [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub audit_log_batch_buffer_size: Option<usize>,
+    /// Events in a batch at most [default: 1]
+    #[arg(long, value_name = "N")]
+    pub audit_log_batch_max_size: Option<usize>,
+    /// How long a batch that is not full waits [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub audit_log_batch_max_wait: Option<String>,
+    /// Whether batches are sent at a limited rate [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_log_batch_throttle_enable: Option<bool>,
+    /// Batches a second [default: 10]
+    #[arg(long, value_name = "N")]
+    pub audit_log_batch_throttle_qps: Option<f32>,
+    /// Batches at once [default: 15]
+    #[arg(long, value_name = "N")]
+    pub audit_log_batch_throttle_burst: Option<u32>,
+    /// Whether events that are too large lose their objects
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_log_truncate_enabled: Option<bool>,
+    /// Size of an event in bytes beyond which it loses its objects [default: 102400]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_log_truncate_max_event_size: Option<u64>,
+    /// Size of a batch in bytes at which it is split [default: 10485760]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_log_truncate_max_batch_size: Option<u64>,
+    /// Version of the events, audit.k8s.io/v1
+    #[arg(long, value_name = "VERSION")]
+    pub audit_log_version: Option<String>,
     /// kubeconfig of a server that is sent the events
     #[arg(long, value_name = "FILE")]
     pub audit_webhook_config_file: Option<PathBuf>,
+    /// How long it is left alone after a failure, at first [default: 10s]
+    #[arg(long, alias = "audit-webhook-batch-initial-backoff", value_name = "DURATION")]
+    pub audit_webhook_initial_backoff: Option<String>,
+    /// Does a request wait for its event to be sent: batch, blocking or blocking-strict [default: batch]
+    #[arg(long, value_name = "MODE")]
+    pub audit_webhook_mode: Option<String>,
+    /// Events that wait at most, in batch mode [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub audit_webhook_batch_buffer_size: Option<usize>,
+    /// Events in a batch at most [default: 400]
+    #[arg(long, value_name = "N")]
+    pub audit_webhook_batch_max_size: Option<usize>,
+    /// How long a batch that is not full waits [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub audit_webhook_batch_max_wait: Option<String>,
+    /// Whether batches are sent at a limited rate [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_webhook_batch_throttle_enable: Option<bool>,
+    /// Batches a second [default: 10]
+    #[arg(long, value_name = "N")]
+    pub audit_webhook_batch_throttle_qps: Option<f32>,
+    /// Batches at once [default: 15]
+    #[arg(long, value_name = "N")]
+    pub audit_webhook_batch_throttle_burst: Option<u32>,
+    /// Whether events that are too large lose their objects
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_webhook_truncate_enabled: Option<bool>,
+    /// Size of an event in bytes beyond which it loses its objects [default: 102400]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_event_size: Option<u64>,
+    /// Size of a batch in bytes at which it is split [default: 10485760]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_batch_size: Option<u64>,
+    /// Version of the events, audit.k8s.io/v1
+    #[arg(long, value_name = "VERSION")]
+    pub audit_webhook_version: Option<String>,
     /// An EncryptionConfiguration: what is stored enciphered
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
@@ -173,7 +248,16 @@ impl AccessSettings {
             authorization_webhook_config_file authorization_webhook_version
             authorization_webhook_cache_authorized_ttl authorization_webhook_cache_unauthorized_ttl
             audit_policy_file audit_log_path audit_log_maxage audit_log_maxbackup audit_log_maxsize
-            audit_log_compress audit_webhook_config_file encryption_provider_config
+            audit_log_compress audit_webhook_config_file audit_log_mode audit_log_batch_buffer_size
+            audit_log_batch_max_size audit_log_batch_max_wait audit_log_batch_throttle_enable
+            audit_log_batch_throttle_qps audit_log_batch_throttle_burst audit_log_truncate_enabled
+            audit_log_truncate_max_event_size audit_log_truncate_max_batch_size audit_log_version
+            audit_webhook_mode audit_webhook_batch_buffer_size audit_webhook_batch_max_size
+            audit_webhook_batch_max_wait audit_webhook_batch_throttle_enable audit_webhook_batch_throttle_qps
+            audit_webhook_batch_throttle_burst audit_webhook_truncate_enabled
+            audit_webhook_truncate_max_event_size audit_webhook_truncate_max_batch_size audit_webhook_version
+            audit_log_format audit_webhook_initial_backoff
+            encryption_provider_config
             encryption_provider_config_automatic_reload enable_admission_plugins disable_admission_plugins
             admission_control_config_file;
             oidc_required_claim service_account_issuer)
@@ -217,6 +301,7 @@ impl AccessSettings {
             client_ca_base: None,
             token_auth_file: self.token_auth_file,
             authentication_config: self.authentication_config,
+            anonymous_given: self.anonymous_auth.is_some(),
             token_webhook: TokenWebhook {
                 config_file: self.authentication_token_webhook_config_file,
                 version: text(self.authentication_token_webhook_version, usual.token_webhook.version),
@@ -277,11 +362,57 @@ impl AccessSettings {
             audit: AuditSettings {
                 policy_file: self.audit_policy_file,
                 log_path: self.audit_log_path,
-                log_max_age: self.audit_log_maxage.unwrap_or(0),
-                log_max_backup: self.audit_log_maxbackup.unwrap_or(0),
-                log_max_size: self.audit_log_maxsize.unwrap_or(0),
+                log_max_age: self.audit_log_maxage.unwrap_or(usual.audit.log_max_age),
+                log_max_backup: self.audit_log_maxbackup.unwrap_or(usual.audit.log_max_backup),
+                log_max_size: self.audit_log_maxsize.unwrap_or(usual.audit.log_max_size),
                 log_compress: self.audit_log_compress.unwrap_or(false),
+                log_legacy: match self.audit_log_format.as_deref() {
+                    None | Some("json") => false,
+                    Some("legacy") => true,
+                    Some(other) => {
+                        bail!("invalid audit log format {other}, allowed formats are \"legacy,json\"")
+                    }
+                },
+                log_delivery: delivery(
+                    "log",
+                    Given {
+                        mode: self.audit_log_mode,
+                        buffer: self.audit_log_batch_buffer_size,
+                        batch: self.audit_log_batch_max_size,
+                        wait: self.audit_log_batch_max_wait,
+                        throttle: self.audit_log_batch_throttle_enable,
+                        rate: self.audit_log_batch_throttle_qps,
+                        burst: self.audit_log_batch_throttle_burst,
+                        truncate: self.audit_log_truncate_enabled,
+                        event: self.audit_log_truncate_max_event_size,
+                        bytes: self.audit_log_truncate_max_batch_size,
+                        version: self.audit_log_version,
+                    },
+                    usual.audit.log_delivery,
+                )?,
                 webhook_config_file: self.audit_webhook_config_file,
+                webhook_initial_backoff: duration(
+                    self.audit_webhook_initial_backoff,
+                    "audit-webhook-initial-backoff",
+                    usual.audit.webhook_initial_backoff,
+                )?,
+                webhook_delivery: delivery(
+                    "webhook",
+                    Given {
+                        mode: self.audit_webhook_mode,
+                        buffer: self.audit_webhook_batch_buffer_size,
+                        batch: self.audit_webhook_batch_max_size,
+                        wait: self.audit_webhook_batch_max_wait,
+                        throttle: self.audit_webhook_batch_throttle_enable,
+                        rate: self.audit_webhook_batch_throttle_qps,
+                        burst: self.audit_webhook_batch_throttle_burst,
+                        truncate: self.audit_webhook_truncate_enabled,
+                        event: self.audit_webhook_truncate_max_event_size,
+                        bytes: self.audit_webhook_truncate_max_batch_size,
+                        version: self.audit_webhook_version,
+                    },
+                    usual.audit.webhook_delivery,
+                )?,
             },
             encryption_config: self.encryption_provider_config,
             encryption_reload: self.encryption_provider_config_automatic_reload.unwrap_or(false),
@@ -289,6 +420,70 @@ impl AccessSettings {
             admission_config: self.admission_control_config_file,
         })
     }
+}
+
+/// `--audit-log-*` and `--audit-webhook-*` that both have.
+struct Given {
+    mode: Option<String>,
+    buffer: Option<usize>,
+    batch: Option<usize>,
+    wait: Option<String>,
+    throttle: Option<bool>,
+    rate: Option<f32>,
+    burst: Option<u32>,
+    truncate: Option<bool>,
+    event: Option<u64>,
+    bytes: Option<u64>,
+    version: Option<String>,
+}
+
+fn delivery(plugin: &str, given: Given, usual: Delivery) -> Result<Delivery> {
+    let mode = match given.mode.as_deref() {
+        None => usual.mode,
+        Some("batch") => AuditMode::Batch,
+        Some("blocking") => AuditMode::Blocking,
+        Some("blocking-strict") => AuditMode::BlockingStrict,
+        Some(other) => {
+            bail!("invalid audit {plugin} mode {other}, allowed modes are \"batch,blocking,blocking-strict\"")
+        }
+    };
+    if given.version.as_ref().is_some_and(|v| v != "audit.k8s.io/v1") {
+        bail!("invalid group version, allowed versions are [\"audit.k8s.io/v1\"]");
+    }
+    let buffer = given.buffer.unwrap_or(usual.buffer);
+    let batch = given.batch.unwrap_or(usual.batch);
+    let often = given.throttle.unwrap_or(usual.throttle.is_some());
+    let throttle = Throttle { per_second: given.rate.unwrap_or(10.0), burst: given.burst.unwrap_or(15) };
+    if mode == AuditMode::Batch {
+        for (what, bad) in [
+            ("buffer size", buffer == 0),
+            ("max batch size", batch == 0),
+            ("throttle QPS", often && throttle.per_second.is_nan() || throttle.per_second <= 0.0),
+            ("throttle burst", often && throttle.burst == 0),
+        ] {
+            if bad {
+                bail!("invalid audit batch {plugin} {what}, must be a positive number");
+            }
+        }
+    }
+    let (event, bytes) = (given.event.unwrap_or(100 * 1024), given.bytes.unwrap_or(10 * 1024 * 1024));
+    if event == 0 {
+        bail!("invalid audit truncate {plugin} max event size 0, must be a positive number");
+    }
+    if bytes < event {
+        bail!(
+            "invalid audit truncate {plugin} max batch size {bytes}, must be greater than max event size ({event})"
+        );
+    }
+    Ok(Delivery {
+        mode,
+        buffer,
+        batch,
+        wait: duration(given.wait, &format!("audit-{plugin}-batch-max-wait"), usual.wait)?,
+        throttle: often.then_some(throttle),
+        // an event comes alone: its size is what can be too large
+        truncate: given.truncate.unwrap_or(false).then_some(Truncate { event }),
+    })
 }
 
 fn read(path: &Path, flag: &str) -> Result<String> {
@@ -306,7 +501,7 @@ fn pairs(given: &[String]) -> Result<Vec<(String, String)>> {
             .with_context(|| format!("--oidc-required-claim: {pair:?} must be KEY=VALUE"))?;
         Ok((key.to_owned(), value.to_owned()))
     };
-    given.iter().flat_map(|text| text.split(',')).filter(|p| !p.is_empty()).map(parse).collect()
+    given.iter().map(|pair| parse(pair)).collect()
 }
 
 /// `1h30m`, `45s`.
@@ -324,7 +519,7 @@ mod tests {
     fn flags_reach_the_server() {
         let given = AccessSettings {
             authorization_mode: Some("RBAC, Webhook".into()),
-            oidc_required_claim: vec!["a=b,c=d".into()],
+            oidc_required_claim: vec!["a=b".into(), "c=d,e".into()],
             audit_log_maxsize: Some(5),
             authorization_webhook_cache_authorized_ttl: Some("1m30s".into()),
             ..AccessSettings::default()

@@ -1,238 +1,228 @@
 //! From flags and from an `AuthenticationConfiguration` to issuers.
 
-use std::path::Path;
+use std::path::Path as File;
+use std::sync::Arc;
 
-use cel::Type;
-use machinery::{Get, Value};
+use machinery::field::{Error, Path};
+use machinery::{Get, Value, json};
 
-use super::keys::Keys;
-use super::{Issuer, Mapping, Source};
+use super::mapping::{Mapping, mapping};
+use super::provider::{Provider, Trust};
+use super::{Issuer, shape};
 use crate::authn::anonymous::Anonymous;
-use crate::config::Oidc;
-use crate::expression::{About, Expression};
-use crate::remote;
+use crate::authz::aggregate;
+use crate::config::{Oidc, strict};
 
-/// What go-oidc knows, as far as we do.
-const ALGORITHMS: [&str; 8] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"];
+/// What go-oidc knows, but for ES512, whose curve our cryptography lacks.
+const ALGORITHMS: [&str; 8] = ["ES256", "ES384", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
+
+const VERSIONS: [&str; 3] =
+    ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
+
+/// More issuers can't be configured.
+const MOST: usize = 64;
 
 /// What the file says.
+#[derive(Default)]
 pub struct Configuration {
-    pub issuers: Vec<std::sync::Arc<Issuer>>,
+    pub issuers: Vec<Arc<Issuer>>,
+    /// None if the file says nothing of it.
     pub anonymous: Option<Anonymous>,
 }
 
 impl Configuration {
-    pub fn read(path: &Path) -> Result<Self, String> {
-        Self::parse(&std::fs::read_to_string(path).map_err(|e| e.to_string())?)
+    /// `own`: issuers of service account tokens, which no provider may be.
+    pub fn read(path: &File, own: &[String]) -> Result<Self, String> {
+        let shown = machinery::field::go_quote(&path.display().to_string());
+        let failed =
+            |e: String| format!("failed to load authentication configuration from file {shown}: {e}");
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        let document = load(&text).map_err(failed)?;
+        build(&document, own, &ALGORITHMS.map(str::to_owned))
+            .map_err(|e| format!("invalid authentication configuration: {e}"))
     }
 
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let document = remote::document(text)?;
-        let known = ["v1", "v1beta1", "v1alpha1"].map(|v| format!("apiserver.config.k8s.io/{v}"));
-        if document.text("kind") != "AuthenticationConfiguration"
-            || !known.iter().any(|v| v == document.text("apiVersion"))
-        {
-            return Err("it is not an AuthenticationConfiguration of apiserver.config.k8s.io/v1".to_owned());
-        }
-        if document.list("jwt").len() > 64 {
-            return Err("jwt: Too many: must have at most 64 items".to_owned());
-        }
-        let mut issuers: Vec<std::sync::Arc<Issuer>> = Vec::new();
-        for (n, item) in document.list("jwt").iter().enumerate() {
-            let issuer = issuer(item).map_err(|e| format!("jwt[{n}].{e}"))?;
-            if issuers.iter().any(|i| i.url == issuer.url) {
-                return Err(format!("jwt[{n}].issuer.url: Duplicate value: {:?}", issuer.url));
-            }
-            issuers.push(std::sync::Arc::new(issuer));
-        }
-        let anonymous = document.at("anonymous");
-        let anonymous = anonymous.is_object().then(|| Anonymous::parse(anonymous)).transpose()?;
-        Ok(Self { issuers, anonymous })
+    pub fn parse(text: &str, own: &[String]) -> Result<Self, String> {
+        build(&load(text)?, own, &ALGORITHMS.map(str::to_owned))
     }
-}
 
-impl Issuer {
     /// By the `--oidc-*` flags.
-    pub fn from_flags(flags: &Oidc) -> Result<std::sync::Arc<Self>, String> {
-        if flags.client_id.is_empty() {
+    pub fn from_flags(flags: &Oidc, own: &[String]) -> Result<Self, String> {
+        if flags.issuer_url.is_empty() || flags.client_id.is_empty() {
             return Err(
                 "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"
                     .to_owned(),
             );
         }
-        if !flags.issuer_url.starts_with("https://") {
-            return Err(format!("--oidc-issuer-url {:?}: URL scheme must be https", flags.issuer_url));
-        }
-        for algorithm in &flags.signing_algorithms {
-            if !ALGORITHMS.contains(&algorithm.as_str()) {
-                return Err(format!("oidc-signing-algs: unsupported signing alg: {algorithm:?}"));
-            }
+        if let Some(other) = flags.signing_algorithms.iter().find(|a| !ALGORITHMS.contains(&a.as_str())) {
+            return Err(format!("oidc: unsupported signing alg: {other:?}"));
         }
         let prefix = match (flags.username_prefix.as_str(), flags.username_claim.as_str()) {
             ("-", _) | ("", "email") => String::new(),
             ("", _) => format!("{}#", flags.issuer_url),
             (prefix, _) => prefix.to_owned(),
         };
-        let groups = match flags.groups_claim.as_str() {
-            "" => Source::Nothing,
-            name => Source::Claim { name: name.to_owned(), prefix: flags.groups_prefix.clone() },
-        };
         let ca = flags.ca_file.as_deref().map(|path| {
             std::fs::read_to_string(path).map_err(|e| format!("--oidc-ca-file {}: {e}", path.display()))
         });
-        Ok(std::sync::Arc::new(Self {
-            url: flags.issuer_url.clone(),
-            audiences: vec![flags.client_id.clone()],
-            algorithms: flags.signing_algorithms.clone(),
-            mapping: Mapping {
-                username: Source::Claim { name: flags.username_claim.clone(), prefix },
-                groups,
-                required: flags.required_claims.clone(),
-                ..Mapping::default()
-            },
-            keys: Keys::new(&flags.issuer_url, "", ca.transpose()?),
-        }))
+        let rules: Vec<Value> = flags
+            .required_claims
+            .iter()
+            .map(|(claim, value)| json!({"claim": claim, "requiredValue": value}))
+            .collect();
+        let mut mappings = json!({"username": {"claim": flags.username_claim, "prefix": prefix}});
+        if !flags.groups_claim.is_empty() {
+            mappings["groups"] = json!({"claim": flags.groups_claim, "prefix": flags.groups_prefix});
+        }
+        let document = json!({"jwt": [{
+            "issuer": {"url": flags.issuer_url, "audiences": [flags.client_id],
+                "certificateAuthority": ca.transpose()?.unwrap_or_default()},
+            "claimMappings": mappings, "claimValidationRules": rules,
+        }]});
+        build(&document, own, &flags.signing_algorithms)
+            .map_err(|e| format!("invalid authentication configuration: {e}"))
     }
 }
 
-fn issuer(item: &Value) -> Result<Issuer, String> {
+fn load(text: &str) -> Result<Value, String> {
+    strict::document(text, "AuthenticationConfiguration", &VERSIONS, &shape::AUTHENTICATION)
+}
+
+fn build(document: &Value, own: &[String], algorithms: &[String]) -> Result<Configuration, String> {
+    let mut errors = Vec::new();
+    let mut out = Configuration::default();
+    let list = document.list("jwt");
+    let at = Path::new("jwt");
+    if list.len() > MOST {
+        return Err(Error::too_many(&at, list.len(), MOST).to_string());
+    }
+    let (mut urls, mut discoveries) = (Vec::new(), Vec::new());
+    for (n, item) in list.iter().enumerate() {
+        let at = at.index(n);
+        let built = issuer(item, own, algorithms, &at, &mut errors);
+        out.issuers.extend(built.map(Arc::new));
+        for (key, seen) in [("url", &mut urls), ("discoveryURL", &mut discoveries)] {
+            let text = item.at("issuer").text(key);
+            if seen.contains(&text) && (key == "url" || !text.is_empty()) {
+                errors.push(Error::duplicate(&at.child("issuer").child(key), text));
+            }
+            seen.push(text);
+        }
+    }
+    let anonymous = document.at("anonymous");
+    if anonymous.is_object() {
+        out.anonymous = Some(Anonymous::parse(anonymous, &mut errors));
+    }
+    if errors.is_empty() {
+        return Ok(out);
+    }
+    Err(aggregate(&errors.iter().map(ToString::to_string).collect::<Vec<_>>()))
+}
+
+fn issuer(
+    item: &Value,
+    own: &[String],
+    algorithms: &[String],
+    at: &Path,
+    errors: &mut Vec<Error>,
+) -> Option<Issuer> {
+    let found = errors.len();
     let issuer = item.at("issuer");
+    let here = at.child("issuer");
     let url = issuer.text("url");
     if url.is_empty() {
-        return Err("issuer.url: Required value: URL is required".to_owned());
+        errors.push(Error::required(&here.child("url"), ""));
+    } else {
+        check_url(url, own, &here.child("url"), errors);
     }
-    let secure = |url: &str, at: &str| {
-        let uri: Result<http::Uri, _> = url.parse();
-        match uri {
-            Ok(uri) if uri.scheme_str() == Some("https") && !url.contains('?') && !url.contains('@') => {
-                Ok(())
-            }
-            _ => Err(format!("issuer.{at}: Invalid value: {url:?}: URL scheme must be https")),
-        }
-    };
-    secure(url, "url")?;
     let discovery = issuer.text("discoveryURL");
     if !discovery.is_empty() {
-        secure(discovery, "discoveryURL")?;
-        if discovery == url {
-            return Err(
-                "issuer.discoveryURL: Invalid value: discoveryURL must be different from URL".to_owned()
-            );
+        let at = here.child("discoveryURL");
+        if !url.is_empty() && url.trim_end_matches('/') == discovery.trim_end_matches('/') {
+            errors.push(Error::invalid(&at, discovery, "discoveryURL must be different from URL"));
         }
+        check_url(discovery, &[], &at, errors);
     }
-    let audiences: Vec<String> =
-        issuer.list("audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    if audiences.is_empty() {
-        return Err(
-            "issuer.audiences: Required value: at least one jwt[*].issuer.audiences is required".to_owned()
-        );
+    let audiences = audiences(issuer, &here, errors);
+    let ca = issuer.text("certificateAuthority");
+    let trust = Trust::new(ca);
+    if let Err(why) = &trust {
+        errors.push(Error::invalid(&here.child("certificateAuthority"), "<omitted>", why.as_str()));
     }
-    match (audiences.len(), issuer.text("audienceMatchPolicy")) {
-        (1, "") | (_, "MatchAny") => {}
-        (_, other) => {
-            return Err(format!(
-                "issuer.audienceMatchPolicy: Invalid value: {other:?}: must be MatchAny for multiple audiences"
-            ));
-        }
+    let egress = issuer.text("egressSelectorType");
+    if !matches!(egress, "" | "controlplane" | "cluster") {
+        let detail = "egress selector must be either controlplane or cluster";
+        errors.push(Error::invalid(&here.child("egressSelectorType"), egress, detail));
     }
-    let ca = Some(issuer.text("certificateAuthority").to_owned()).filter(|pem| !pem.is_empty());
-    Ok(Issuer {
+    let mapping: Mapping = mapping(item, at, errors);
+    if errors.len() > found {
+        return None;
+    }
+    Some(Issuer {
         url: url.to_owned(),
         audiences,
-        algorithms: ALGORITHMS.map(str::to_owned).to_vec(),
-        mapping: mapping(item)?,
-        keys: Keys::new(url, discovery, ca),
+        algorithms: algorithms.to_vec(),
+        mapping,
+        provider: Provider::new(url, discovery, trust.ok()?),
+        sources: super::distributed::Sources::default(),
     })
 }
 
-fn expression(text: &str, about: About, results: &[Type], at: &str) -> Result<Expression, String> {
-    Expression::compile(text, about, results)
-        .map_err(|e| format!("{at}: Invalid value: {}: {e}", machinery::field::go_quote(text)))
-}
-
-fn mapping(item: &Value) -> Result<Mapping, String> {
-    let mappings = item.at("claimMappings");
-    let one = Type::String;
-    let many = Type::list(Type::String);
-    let username = source(
-        mappings.at("username"),
-        "claimMappings.username",
-        true,
-        &[one.clone(), Type::Dyn, Type::Any],
-    )?;
-    if matches!(username, Source::Nothing) {
-        return Err("claimMappings.username: Required value: claim or expression is required".to_owned());
+fn check_url(text: &str, own: &[String], at: &Path, errors: &mut Vec<Error>) {
+    let mut wrong = |detail: &str| errors.push(Error::invalid(at, text, detail));
+    if own.iter().any(|o| o == text) {
+        let mut own = own.to_vec();
+        own.sort_unstable();
+        own.dedup();
+        wrong(&format!("URL must not overlap with disallowed issuers: [{}]", own.join(" ")));
     }
-    let listed = [one.clone(), many, Type::list(Type::Dyn), Type::list(Type::Any), Type::Dyn, Type::Any];
-    let groups = source(mappings.at("groups"), "claimMappings.groups", true, &listed)?;
-    let uid = source(mappings.at("uid"), "claimMappings.uid", false, &[one, Type::Dyn, Type::Any])?;
-    let mut extra: Vec<(String, Expression)> = Vec::new();
-    for (n, entry) in mappings.list("extra").iter().enumerate() {
-        let at = format!("claimMappings.extra[{n}]");
-        let key = entry.text("key");
-        if !key.contains('/') || key.to_lowercase() != key {
-            return Err(format!(
-                "{at}.key: Invalid value: {key:?}: must be a lower-case domain-prefixed path (such as \"acme.io/foo\")"
-            ));
-        }
-        let domain = key.split('/').next().unwrap_or("");
-        if ["kubernetes.io", "k8s.io"].iter().any(|d| domain == *d || domain.ends_with(&format!(".{d}"))) {
-            return Err(format!(
-                "{at}.key: Invalid value: {key:?}: k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"
-            ));
-        }
-        if extra.iter().any(|(k, _)| k == key) {
-            return Err(format!("{at}.key: Duplicate value: {key:?}"));
-        }
-        let text = entry.text("valueExpression");
-        extra.push((
-            key.to_owned(),
-            expression(text, About::Claims, &listed, &format!("{at}.valueExpression"))?,
+    let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (scheme, rest) = rest.split_once("://").unwrap_or(("", rest));
+    if text.chars().any(|c| c.is_ascii_control()) {
+        return wrong(&format!(
+            "parse {}: net/url: invalid control character in URL",
+            machinery::field::go_quote(text)
         ));
     }
-    let mut required = Vec::new();
-    let mut claim_rules = Vec::new();
-    for (n, rule) in item.list("claimValidationRules").iter().enumerate() {
-        let at = format!("claimValidationRules[{n}]");
-        match (rule.text("claim"), rule.text("expression")) {
-            ("", "") => return Err(format!("{at}: Required value: claim or expression is required")),
-            (claim, "") => required.push((claim.to_owned(), rule.text("requiredValue").to_owned())),
-            ("", text) => {
-                let compiled = expression(text, About::Claims, &[Type::Bool], &format!("{at}.expression"))?;
-                claim_rules.push((compiled, rule.text("message").to_owned()));
-            }
-            _ => return Err(format!("{at}: Invalid value: claim and expression can't both be set")),
-        }
+    if !scheme.eq_ignore_ascii_case("https") {
+        wrong("URL scheme must be https");
     }
-    let mut user_rules = Vec::new();
-    for (n, rule) in item.list("userValidationRules").iter().enumerate() {
-        let at = format!("userValidationRules[{n}].expression");
-        let compiled = expression(rule.text("expression"), About::User, &[Type::Bool], &at)?;
-        user_rules.push((compiled, rule.text("message").to_owned()));
+    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+        wrong("URL must not contain a username or password");
     }
-    Ok(Mapping { username, groups, uid, extra, required, claim_rules, user_rules })
+    if !query.is_empty() {
+        wrong("URL must not contain a query");
+    }
+    if !fragment.is_empty() {
+        wrong("URL must not contain a fragment");
+    }
 }
 
-fn source(object: &Value, at: &str, prefixed: bool, results: &[Type]) -> Result<Source, String> {
-    match (object.text("claim"), object.text("expression")) {
-        ("", "") => Ok(Source::Nothing),
-        ("", _) if !object.at("prefix").is_null() => {
-            Err(format!("{at}: Invalid value: prefix can't be set when expression is set"))
-        }
-        ("", text) => {
-            Ok(Source::Expression(expression(text, About::Claims, results, &format!("{at}.expression"))?))
-        }
-        (_, text) if !text.is_empty() => {
-            Err(format!("{at}: Invalid value: claim and expression can't both be set"))
-        }
-        (claim, _) => match object.at("prefix") {
-            Value::String(prefix) => Ok(Source::Claim { name: claim.to_owned(), prefix: prefix.clone() }),
-            _ if !prefixed => Ok(Source::Claim { name: claim.to_owned(), prefix: String::new() }),
-            _ => Err(format!(
-                "{at}.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing"
-            )),
-        },
+fn audiences(issuer: &Value, here: &Path, errors: &mut Vec<Error>) -> Vec<String> {
+    let at = here.child("audiences");
+    let found: Vec<String> =
+        issuer.list("audiences").iter().map(|a| a.as_str().unwrap_or_default().to_owned()).collect();
+    if found.is_empty() {
+        errors.push(Error::required(&at, format!("at least one {at} is required")));
+        return found;
     }
+    for (n, audience) in found.iter().enumerate() {
+        if audience.is_empty() {
+            errors.push(Error::required(&at.index(n), ""));
+        }
+        if found[..n].contains(audience) {
+            errors.push(Error::duplicate(&at.index(n), audience.as_str()));
+        }
+    }
+    let (at, policy) = (here.child("audienceMatchPolicy"), issuer.text("audienceMatchPolicy"));
+    let detail = match (found.len(), policy) {
+        (_, "MatchAny") | (1, "") => return found,
+        (1, _) => "audienceMatchPolicy must be empty or MatchAny for single audience",
+        _ => "audienceMatchPolicy must be MatchAny for multiple audiences",
+    };
+    errors.push(Error::invalid(&at, policy, detail));
+    found
 }
 
 #[cfg(test)]
@@ -241,29 +231,146 @@ mod tests {
 
     const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
 
+    fn errors(body: &str) -> String {
+        Configuration::parse(&format!("{HEAD}{body}"), &["https://own".into()]).err().unwrap_or_default()
+    }
+
+    const GOOD: &str =
+        "issuer: {url: 'https://a', audiences: [a]}, claimMappings: {username: {claim: sub, prefix: ''}}";
+
     #[test]
-    fn wrong_configurations_are_refused_by_name() {
-        let check = |jwt: &str, says: &str| {
-            let error = Configuration::parse(&format!("{HEAD}jwt:\n- {jwt}\n")).err().unwrap_or_default();
-            assert!(error.contains(says), "{jwt}: {error}");
+    fn wrong_issuers_are_refused_by_name() {
+        let check = |issuer: &str, says: &str| {
+            let mapping = "claimMappings: {username: {claim: sub, prefix: ''}}";
+            assert_eq!(errors(&format!("jwt:\n- {{issuer: {{{issuer}}}, {mapping}}}\n")), says, "{issuer}");
         };
-        check("{}", "jwt[0].issuer.url: Required value");
-        check("{issuer: {url: 'http://a'}}", "URL scheme must be https");
-        check("{issuer: {url: 'https://a'}}", "issuer.audiences: Required value");
-        check("{issuer: {url: 'https://a', audiences: [a, b]}}", "MatchAny");
-        check("{issuer: {url: 'https://a', audiences: [a]}}", "claimMappings.username: Required value");
+        let audience = "audiences: [a]";
+        check("audiences: [a]", "jwt[0].issuer.url: Required value");
         check(
-            "{issuer: {url: 'https://a', audiences: [a]}, claimMappings: {username: {claim: sub}}}",
-            "prefix is required",
+            &format!("url: 'http://a', {audience}"),
+            "jwt[0].issuer.url: Invalid value: \"http://a\": URL scheme must be https",
+        );
+        check(
+            &format!("url: 'https://u:p@a?b#c', {audience}"),
+            "[jwt[0].issuer.url: Invalid value: \"https://u:p@a?b#c\": URL must not contain a username or password, \
+             jwt[0].issuer.url: Invalid value: \"https://u:p@a?b#c\": URL must not contain a query, \
+             jwt[0].issuer.url: Invalid value: \"https://u:p@a?b#c\": URL must not contain a fragment]",
+        );
+        check(
+            &format!("url: 'https://own', {audience}"),
+            "jwt[0].issuer.url: Invalid value: \"https://own\": URL must not overlap with disallowed issuers: [https://own]",
+        );
+        check(
+            &format!("url: 'https://a', discoveryURL: 'https://a/', {audience}"),
+            "jwt[0].issuer.discoveryURL: Invalid value: \"https://a/\": discoveryURL must be different from URL",
+        );
+        check(
+            "url: 'https://a'",
+            "jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required",
+        );
+        check(
+            "url: 'https://a', audiences: [a, b]",
+            "jwt[0].issuer.audienceMatchPolicy: Invalid value: \"\": audienceMatchPolicy must be MatchAny for multiple audiences",
+        );
+        check(
+            "url: 'https://a', audiences: [a], audienceMatchPolicy: X",
+            "jwt[0].issuer.audienceMatchPolicy: Invalid value: \"X\": audienceMatchPolicy must be empty or MatchAny for single audience",
+        );
+        check(
+            "url: 'https://a', audiences: [a, a, ''], audienceMatchPolicy: MatchAny",
+            "[jwt[0].issuer.audiences[1]: Duplicate value: \"a\", jwt[0].issuer.audiences[2]: Required value]",
+        );
+        check(
+            &format!("url: 'https://a', certificateAuthority: x, {audience}"),
+            "jwt[0].issuer.certificateAuthority: Invalid value: \"<omitted>\": data does not contain any valid RSA or ECDSA certificates",
+        );
+        assert_eq!(
+            errors(&format!("jwt: [{{{GOOD}}}, {{{GOOD}}}]")),
+            "jwt[1].issuer.url: Duplicate value: \"https://a\""
+        );
+        assert_eq!(
+            errors("anonymous: {enabled: false, conditions: [{path: /livez}]}"),
+            "anonymous.conditions: Invalid value: [{\"Path\":\"/livez\"}]: enabled should be set to true when conditions are defined"
+        );
+        assert_eq!(
+            errors(&format!("jwt: [{{{GOOD}, more: 1}}]")),
+            "strict decoding error: unknown field \"jwt[0].more\""
+        );
+    }
+
+    #[test]
+    fn wrong_mappings_are_refused_by_name() {
+        let check = |rest: &str, says: &str| {
+            let issuer = "issuer: {url: 'https://a', audiences: [a]}";
+            assert_eq!(errors(&format!("jwt:\n- {{{issuer}, {rest}}}\n")), says, "{rest}");
+        };
+        let user = "claimMappings: {username: {claim: sub, prefix: ''}}";
+        check(
+            "claimMappings: {}",
+            "jwt[0].claimMappings.username: Required value: claim or expression is required",
+        );
+        check(
+            "claimMappings: {username: {claim: sub}}",
+            "jwt[0].claimMappings.username.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing",
+        );
+        check(
+            "claimMappings: {username: {claim: sub, expression: claims.sub}}",
+            "jwt[0].claimMappings.username: Invalid value: \"\": claim and expression can't both be set",
+        );
+        check(
+            "claimMappings: {username: {expression: claims.email}}",
+            "jwt[0].claimMappings.username.expression: Invalid value: \"claims.email\": claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression",
+        );
+        check(
+            "claimMappings: {username: {expression: claims.email}}, claimValidationRules: [{expression: 'claims.?email_verified.orValue(true) == true'}]",
+            "",
+        );
+        check(
+            "claimMappings: {username: {expression: '1 +'}}",
+            "jwt[0].claimMappings.username.expression: Invalid value: \"1 +\": compilation failed: ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | 1 +\n | ...^",
+        );
+        check(
+            &format!(
+                "{user}, claimValidationRules: [{{claim: a, expression: b}}, {{}}, {{claim: a, message: m}}]"
+            ),
+            "[jwt[0].claimValidationRules[0]: Invalid value: \"a\": claim and expression can't both be set, \
+             jwt[0].claimValidationRules[1]: Required value: claim or expression is required, \
+             jwt[0].claimValidationRules[2].message: Invalid value: \"m\": may not be specified when claim is set]",
+        );
+        check(
+            &format!("{user}, claimValidationRules: [{{expression: '1'}}]"),
+            "jwt[0].claimValidationRules[0].expression: Invalid value: \"1\": must evaluate to bool",
+        );
+        check(
+            &format!("{user}, userValidationRules: [{{}}, {{expression: 'true'}}, {{expression: 'true'}}]"),
+            "[jwt[0].userValidationRules[0].expression: Required value, \
+             jwt[0].userValidationRules[2].expression: Duplicate value: \"true\"]",
+        );
+        let extra = |key: &str| {
+            format!(
+                "claimMappings: {{username: {{claim: sub, prefix: ''}}, extra: [{{key: {key}, valueExpression: '1'}}]}}"
+            )
+        };
+        check(
+            &extra("foo"),
+            "jwt[0].claimMappings.extra[0].key: Invalid value: \"foo\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+        );
+        check(
+            &extra("a.k8s.io/x"),
+            "jwt[0].claimMappings.extra[0].key: Invalid value: \"a.k8s.io/x\": k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+        );
+        check(
+            &extra("example.org/X"),
+            "jwt[0].claimMappings.extra[0].key: Invalid value: \"example.org/X\": must be lowercase",
         );
     }
 
     #[test]
     fn reads_issuers_and_anonymous() {
         let text = format!(
-            "{HEAD}jwt:\n- issuer: {{url: 'https://a', audiences: [a]}}\n  claimMappings: {{username: {{claim: sub, prefix: ''}}}}\nanonymous: {{enabled: true, conditions: [{{path: /livez}}]}}\n"
+            "{HEAD}jwt: [{{{GOOD}}}]\nanonymous: {{enabled: true, conditions: [{{path: /livez}}]}}\n"
         );
-        let read = Configuration::parse(&text).unwrap();
+        let read = Configuration::parse(&text, &[]).ok().unwrap();
         assert_eq!(read.issuers[0].url, "https://a");
         assert_eq!(read.anonymous, Some(Anonymous::Paths(vec!["/livez".into()])));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Access, Config};
+use crate::config::{Access, AuditMode, Config, Delivery};
 
 pub fn flags(config: &Config) -> BTreeMap<&'static str, String> {
     let mut out = general(config);
@@ -52,6 +52,7 @@ fn access(access: &Access) -> BTreeMap<&'static str, String> {
         client_ca_base: _,
         token_auth_file,
         authentication_config,
+        anonymous_given: _,
         token_webhook,
         oidc,
         request_headers,
@@ -69,7 +70,7 @@ fn access(access: &Access) -> BTreeMap<&'static str, String> {
     } = access;
     let claims: Vec<String> =
         oidc.required_claims.iter().map(|(claim, value)| format!("{claim}={value}")).collect();
-    BTreeMap::from([
+    let mut out = BTreeMap::from([
         ("client-ca-file", file(client_ca_file)),
         ("token-auth-file", file(token_auth_file)),
         ("authentication-config", file(authentication_config)),
@@ -104,12 +105,61 @@ fn access(access: &Access) -> BTreeMap<&'static str, String> {
         ("audit-log-maxbackup", audit.log_max_backup.to_string()),
         ("audit-log-maxsize", audit.log_max_size.to_string()),
         ("audit-log-compress", audit.log_compress.to_string()),
+        ("audit-log-format", if audit.log_legacy { "legacy" } else { "json" }.to_owned()),
         ("audit-webhook-config-file", file(&audit.webhook_config_file)),
+        ("audit-webhook-initial-backoff", duration(audit.webhook_initial_backoff)),
         ("encryption-provider-config", file(encryption_config)),
         ("encryption-provider-config-automatic-reload", encryption_reload.to_string()),
         ("enable-admission-plugins", list(enabled_admission)),
         ("admission-control-config-file", file(admission_config)),
-    ])
+    ]);
+    out.extend(delivery(&LOG, &audit.log_delivery));
+    out.extend(delivery(&WEBHOOK, &audit.webhook_delivery));
+    out
+}
+
+/// The flags of a way of delivery, in the order in which [`delivery`] gives their values.
+const LOG: [&str; 9] = [
+    "audit-log-mode",
+    "audit-log-batch-buffer-size",
+    "audit-log-batch-max-size",
+    "audit-log-batch-max-wait",
+    "audit-log-batch-throttle-enable",
+    "audit-log-batch-throttle-qps",
+    "audit-log-batch-throttle-burst",
+    "audit-log-truncate-enabled",
+    "audit-log-truncate-max-event-size",
+];
+const WEBHOOK: [&str; 9] = [
+    "audit-webhook-mode",
+    "audit-webhook-batch-buffer-size",
+    "audit-webhook-batch-max-size",
+    "audit-webhook-batch-max-wait",
+    "audit-webhook-batch-throttle-enable",
+    "audit-webhook-batch-throttle-qps",
+    "audit-webhook-batch-throttle-burst",
+    "audit-webhook-truncate-enabled",
+    "audit-webhook-truncate-max-event-size",
+];
+
+fn delivery(names: &[&'static str; 9], of: &Delivery) -> Vec<(&'static str, String)> {
+    let mode = match of.mode {
+        AuditMode::Batch => "batch",
+        AuditMode::Blocking => "blocking",
+        AuditMode::BlockingStrict => "blocking-strict",
+    };
+    let values = [
+        mode.to_owned(),
+        of.buffer.to_string(),
+        of.batch.to_string(),
+        duration(of.wait),
+        of.throttle.is_some().to_string(),
+        of.throttle.map_or(0.0, |t| t.per_second).to_string(),
+        of.throttle.map_or(0, |t| t.burst).to_string(),
+        of.truncate.is_some().to_string(),
+        of.truncate.map_or(0, |t| t.event).to_string(),
+    ];
+    names.iter().copied().zip(values).collect()
 }
 
 fn list(of: &[String]) -> String {
