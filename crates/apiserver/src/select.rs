@@ -4,7 +4,16 @@ use machinery::Status;
 use machinery::field::go_quote;
 use machinery::select::{FieldSelector, LabelSelector};
 
-use crate::cache::{Entry, Fields, Scope};
+use crate::cache::{Entry, Scope};
+
+/// What is selected from.
+#[derive(Clone, Copy, Default)]
+pub struct Known<'a> {
+    pub group: &'a str,
+    pub kind: &'a str,
+    /// No fields but name and namespace.
+    pub none: bool,
+}
 
 /// Both selectors of a list or watch, compiled for one resource.
 #[derive(Clone, Default)]
@@ -28,13 +37,13 @@ enum Field {
 }
 
 impl Selector {
-    /// Parses both; errors are upstream's 400s.
+    /// Parses both; errors are upstream's 400s. `position` tells where a field stands among those of the cache.
     pub fn parse(
         labels: &str,
         fields: &str,
-        known: &Fields,
+        position: impl Fn(&str) -> Option<usize>,
         namespaced: bool,
-        kind: (&str, &str),
+        known: Known,
     ) -> Result<Self, Status> {
         let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
         let mut out = Vec::new();
@@ -44,10 +53,10 @@ impl Selector {
             }
             let field = match &*term.field {
                 "metadata.name" => Field::Name,
-                "metadata.namespace" if namespaced || known.is_empty() => Field::Namespace,
-                other => match known.position(other) {
+                "metadata.namespace" if namespaced || known.none => Field::Namespace,
+                other => match position(other) {
                     Some(at) => Field::At(at),
-                    None => return Err(Status::bad_request(unknown_field(other, known, kind))),
+                    None => return Err(Status::bad_request(unknown_field(other, known))),
                 },
             };
             out.push(FieldRequirement { field, equals: term.equal, value: term.value.into() });
@@ -78,6 +87,23 @@ impl Selector {
             };
             (*value == *r.value) == r.equals
         }) && self.labels.matches_with(|key| entry.label(key))
+    }
+
+    /// Apart: what the cache's own fields do not tell, if anything.
+    pub fn split_fields(mut self) -> (Self, Option<Self>) {
+        let (late, early): (Vec<_>, Vec<_>) =
+            self.fields.into_iter().partition(|r| matches!(r.field, Field::At(_)));
+        self.fields = early;
+        let late = (!late.is_empty()).then(|| Self { labels: LabelSelector::default(), fields: late });
+        (self, late)
+    }
+
+    /// Do values of the selectable fields, in their order, meet what is asked of them?
+    pub fn fields_match(&self, values: &[Box<str>]) -> bool {
+        self.fields.iter().all(|r| match r.field {
+            Field::At(at) => (values.get(at).map_or("", |v| v) == &*r.value) == r.equals,
+            _ => true,
+        })
     }
 
     /// The one value that a field must have.
@@ -114,14 +140,14 @@ impl Selector {
 }
 
 /// Upstream's words differ by who converts the field names of a kind (group, kind).
-fn unknown_field(name: &str, known: &Fields, kind: (&str, &str)) -> String {
-    match kind {
+fn unknown_field(name: &str, known: Known) -> String {
+    match (known.group, known.kind) {
         ("batch", "Job") => format!("field label {} not supported for Job", go_quote(name)),
         ("resource.k8s.io", "ResourceSlice") => {
             format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {name}")
         }
         ("apps", _) => generic(name),
-        _ if known.is_empty() => generic(name),
+        _ if known.none => generic(name),
         _ => format!("field label not supported: {name}"),
     }
 }

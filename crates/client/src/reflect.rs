@@ -68,6 +68,49 @@ struct BookmarkMeta {
     annotations: BTreeMap<String, String>,
 }
 
+/// What is read of an object that cannot be read whole.
+#[derive(Deserialize)]
+struct Named {
+    metadata: NamedMeta,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NamedMeta {
+    namespace: String,
+    name: String,
+    resource_version: String,
+}
+
+impl NamedMeta {
+    fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Reads an object. Go writes a time that is not set as null even where the field is required, which the types refuse:
+/// then what is null counts as absent.
+pub(crate) fn read<K: serde::de::DeserializeOwned>(text: &str) -> Result<K, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        let mut value: serde_json::Value = serde_json::from_str(text)?;
+        if drop_nulls(&mut value) { serde_json::from_value(value) } else { Err(error) }
+    })
+}
+
+/// Was there any?
+fn drop_nulls(value: &mut serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(map) => {
+            let before = map.len();
+            map.retain(|_, value| !value.is_null());
+            let fewer = map.len() < before;
+            map.values_mut().fold(fewer, |any, value| drop_nulls(value) | any)
+        }
+        serde_json::Value::Array(items) => items.iter_mut().fold(false, |any, item| drop_nulls(item) | any),
+        _ => false,
+    }
+}
+
 #[derive(Deserialize)]
 struct Page<'a> {
     metadata: PageMeta,
@@ -176,7 +219,7 @@ impl<K: Cached> Reflector<K> {
             let bytes = body.collect().await.map_err(Error::Client)?.to_bytes();
             let page: Page<'_> = serde_json::from_slice(&bytes)?;
             for item in page.items.into_iter().flatten() {
-                objects.push(self.decode(item.get())?);
+                objects.extend(self.decode(item.get()));
             }
             next = page.metadata.next;
             if next.is_empty() {
@@ -237,12 +280,20 @@ impl<K: Cached> Reflector<K> {
 
     /// An object. Where only metadata was asked for, its kind is PartialObjectMetadata, which a typed `K` would refuse:
     /// then it is read without kind and version.
-    fn decode(&self, text: &str) -> Result<K, Error> {
-        if !self.source.metadata_only {
-            return Ok(serde_json::from_str(text)?);
-        }
-        let MetadataOnly { metadata } = serde_json::from_str(text)?;
-        Ok(serde_json::from_str(&format!("{{\"metadata\":{}}}", metadata.get()))?)
+    ///
+    /// None for one that cannot be understood: the others must not suffer for it.
+    fn decode(&self, text: &str) -> Option<K> {
+        let read = if self.source.metadata_only {
+            serde_json::from_str::<MetadataOnly<'_>>(text)
+                .and_then(|MetadataOnly { metadata }| read(&format!("{{\"metadata\":{}}}", metadata.get())))
+        } else {
+            read(text)
+        };
+        read.inspect_err(|error| {
+            let key = serde_json::from_str::<Named>(text).map(|named| named.metadata.key()).unwrap_or_default();
+            tracing::error!(path = self.source.path, key, %error, "an object cannot be understood and is left out");
+        })
+        .ok()
     }
 
     fn event(&mut self, line: &[u8], initial: &mut Option<Vec<K>>) -> Result<(), Error> {
@@ -250,7 +301,7 @@ impl<K: Cached> Reflector<K> {
         let text = frame.object.get();
         match frame.kind {
             "ADDED" | "MODIFIED" => {
-                let object = self.decode(text)?;
+                let Some(object) = self.decode(text) else { return self.pass_over(text, initial.is_none()) };
                 match initial {
                     Some(objects) => objects.push(object),
                     None => {
@@ -260,7 +311,7 @@ impl<K: Cached> Reflector<K> {
                 }
             }
             "DELETED" => {
-                let object = self.decode(text)?;
+                let Some(object) = self.decode(text) else { return self.pass_over(text, initial.is_none()) };
                 let key: Key = object.key();
                 match initial {
                     Some(objects) => objects.retain(|other| other.key() != key),
@@ -285,6 +336,14 @@ impl<K: Cached> Reflector<K> {
             }
             "ERROR" => return Err(Error::Status(serde_json::from_str(text)?)),
             other => return Err(Error::Broken(format!("event of unknown type {other:?}"))),
+        }
+        Ok(())
+    }
+
+    /// The watch goes on after an event that nothing could be made of.
+    fn pass_over(&mut self, text: &str, live: bool) -> Result<(), Error> {
+        if live {
+            self.position = Some(serde_json::from_str::<Named>(text)?.metadata.resource_version);
         }
         Ok(())
     }

@@ -42,4 +42,5 @@ pub const TABLE: &[Controller] = &[
     crate::volumes::CLAIM_PROTECTION,
     crate::volumes::VOLUME_PROTECTION,
     crate::policystatus::CONTROLLER,
+    crate::volumes::CLASS_PROTECTION,
 ];

@@ -45,7 +45,7 @@ mod storage;
 mod storagemigration;
 
 pub use batch::schedule as cron;
-pub use core::event::convert as convert_event;
+pub use core::event::{convert as convert_event, core_field as core_event_field};
 pub use core::service_ips;
 
 pub use strategy::{Column, Columns, Context, Strategy, User, strategy};

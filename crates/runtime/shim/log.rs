@@ -53,15 +53,7 @@ impl Lines {
         }
         let mut out = Vec::with_capacity(bytes.len() + 128);
         let time = timestamp(sys::now());
-        let mut entry = |tag: u8, parts: [&[u8]; 2]| {
-            out.extend_from_slice(time.as_bytes());
-            out.push(b' ');
-            out.extend_from_slice(stream.as_bytes());
-            out.extend_from_slice(&[b' ', tag, b' ']);
-            out.extend_from_slice(parts[0]);
-            out.extend_from_slice(parts[1]);
-            out.push(b'\n');
-        };
+        let mut entry = |tag: u8, parts: [&[u8]; 2]| write_entry(&mut out, &time, stream, tag, parts);
         loop {
             let room = MAX_LINE - self.begun.len();
             match bytes.iter().take(room + 1).position(|b| *b == b'\n') {
@@ -84,12 +76,25 @@ impl Lines {
         }
     }
 
-    /// The stream has ended: what is left is its last line.
+    /// The stream has ended: what is left is a line that nobody has completed, and readers must not either.
     pub fn end(&mut self, log: &mut Log, stream: &str) {
         if !self.begun.is_empty() {
-            self.push(log, stream, b"\n");
+            let mut out = Vec::with_capacity(self.begun.len() + 64);
+            write_entry(&mut out, &timestamp(sys::now()), stream, b'P', [&self.begun, b""]);
+            self.begun = Vec::new();
+            log.write(&out);
         }
     }
+}
+
+fn write_entry(out: &mut Vec<u8>, time: &str, stream: &str, tag: u8, parts: [&[u8]; 2]) {
+    out.extend_from_slice(time.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(stream.as_bytes());
+    out.extend_from_slice(&[b' ', tag, b' ']);
+    out.extend_from_slice(parts[0]);
+    out.extend_from_slice(parts[1]);
+    out.push(b'\n');
 }
 
 /// RFC 3339 with nanoseconds, UTC.

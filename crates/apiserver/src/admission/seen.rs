@@ -1,6 +1,6 @@
 //! A request as hooks see it: in the version that they ask for, with what stands in its review.
 
-use machinery::{Get, GroupVersionKind, Status, Value, json};
+use machinery::{Get, GroupVersionKind, Status, Value, json, schema};
 
 use super::matching::Matched;
 use super::{Attributes, Operation};
@@ -50,6 +50,32 @@ impl Seen {
             }
         }
         Ok(())
+    }
+
+    /// A changed object as if it had been sent: what its type does not know is gone, defaults are in. The schema of a
+    /// custom resource prunes later, when the object is stored: other hooks see what one has put in.
+    pub fn as_sent(&self, call: &Call, mut new: Value) -> Result<Value, String> {
+        let (resource, kind) = (&self.matched.resource, &self.matched.kind);
+        let own = *kind == resource.gvk();
+        match &resource.custom {
+            Some(custom) if own => custom.default(&mut new),
+            Some(_) => {}
+            None => {
+                if let Some(schema) = schema::of_kind(kind) {
+                    let read = machinery::codec::json::convert(schema, new, false);
+                    new = read.map_err(|e| e.to_string())?.value;
+                }
+                if own {
+                    (resource.strategy.default)(&mut new, &call.context_for(""));
+                }
+            }
+        }
+        new.set("kind", kind.kind.as_str());
+        new.set("apiVersion", kind.api_version());
+        if !new.at("metadata").is_object() {
+            new.set("metadata", json!({}));
+        }
+        Ok(new)
     }
 
     pub fn object(&self) -> &Value {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::select::Selector;
+use crate::select::{Known, Selector};
 use machinery::json;
 
 fn cache() -> Cache {
@@ -14,7 +14,10 @@ fn put(cache: &Cache, revision: i64, key: &str, node: &str, label: &str) {
 }
 
 fn interest(cache: &Cache, namespace: &str, labels: &str, fields: &str) -> Interest {
-    Interest::new(namespace, Selector::parse(labels, fields, &cache.fields, true, ("", "Pod")).unwrap())
+    Interest::new(
+        namespace,
+        Selector::parse(labels, fields, |f| cache.fields.position(f), true, Known::default()).unwrap(),
+    )
 }
 
 #[test]

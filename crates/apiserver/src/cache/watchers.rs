@@ -38,6 +38,18 @@ pub enum Change {
     Deleted,
 }
 
+impl Change {
+    /// By whether an object was wanted before and is wanted after it; `None` if neither.
+    pub fn of(before: bool, after: bool) -> Option<Self> {
+        match (before, after) {
+            (false, true) => Some(Self::Added),
+            (true, true) => Some(Self::Modified),
+            (true, false) => Some(Self::Deleted),
+            (false, false) => None,
+        }
+    }
+}
+
 impl Interest {
     /// The scope follows from the namespace and the selector.
     pub fn new(namespace: &str, selector: Selector) -> Self {
@@ -54,12 +66,7 @@ impl Interest {
     pub fn change(&self, event: &Event) -> Option<Change> {
         let before = event.old.as_deref().is_some_and(|e| self.wants(e));
         let after = event.new.as_deref().is_some_and(|e| self.wants(e));
-        match (before, after) {
-            (false, true) => Some(Change::Added),
-            (true, true) => Some(Change::Modified),
-            (true, false) => Some(Change::Deleted),
-            (false, false) => None,
-        }
+        Change::of(before, after)
     }
 }
 

@@ -68,6 +68,11 @@ impl Conversion {
         }
     }
 
+    /// Does a webhook convert, so that nothing here can tell how an object reads in another version?
+    pub fn by_webhook(&self) -> bool {
+        self.webhook.is_some()
+    }
+
     /// What of a definition matters to the serving of its objects.
     pub fn parts(definition: &Value) -> Value {
         json!([definition.at("spec"), definition.at("status").at("acceptedNames")])

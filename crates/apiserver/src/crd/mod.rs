@@ -36,7 +36,7 @@ pub async fn after_write(call: &Call, entry: &Entry) {
 
 /// What an applied configuration leaves open: defaults, as of any other write.
 pub fn default_applied(call: &Call, object: &mut machinery::Value) {
-    if let Some(schema) = call.resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
-        prune::keeping_meta(object, |object| machinery::schema::apply_defaults(schema, object));
+    if let Some(custom) = &call.resource.custom {
+        custom.default(object);
     }
 }

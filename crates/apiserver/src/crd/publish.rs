@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::conversion::Conversion;
 use super::definition::{CLEANUP, condition, set_condition};
 use super::names::{self, Names};
-use super::version::{CustomVersion, ScalePaths};
+use super::version::{CustomVersion, ScalePaths, selectable_paths};
 use crate::cache::{Cache, Fields, Interest};
 use crate::kinds::{Home, HomeName, KindMap, Resource, Subresource};
 use crate::registry::{DeleteOptions, UpdateRequest, delete_object, fields, update_object};
@@ -158,8 +158,7 @@ impl Publisher {
         let storage = versions.iter().find(|v| v.flag("storage") == Some(true)).or(versions.first());
         let version = storage.map_or("", |v| v.text("name"));
         let mut paths: Vec<String> = Vec::new();
-        for field in versions.iter().flat_map(|v| v.list("selectableFields")) {
-            let path = field.text("jsonPath").trim_start_matches('.').to_owned();
+        for path in versions.iter().flat_map(selectable_paths) {
             if !paths.contains(&path) {
                 paths.push(path);
             }

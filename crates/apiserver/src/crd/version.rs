@@ -11,6 +11,7 @@ use resources::apiextensions::{Findings, Rules};
 
 use super::columns::Column;
 use super::conversion::{Conversion, schema_of};
+use crate::cache::Fields;
 
 pub struct CustomVersion {
     /// `None`: anything goes (`x-kubernetes-preserve-unknown-fields` at the root).
@@ -18,6 +19,8 @@ pub struct CustomVersion {
     pub conversion: Arc<Conversion>,
     rules: OnceLock<Rules>,
     pub columns: Vec<Column>,
+    /// The fields that this version is selected by.
+    pub selectable: Fields,
     /// The schema as the definition has it, for OpenAPI and validation.
     pub open_api: Value,
     validator: Validator,
@@ -36,6 +39,12 @@ pub struct ScalePaths {
     pub replicas: String,
     pub status_replicas: String,
     pub selector: String,
+}
+
+/// `selectableFields` of one version, without the leading dots.
+pub fn selectable_paths(version: &Value) -> Vec<String> {
+    let fields = version.list("selectableFields");
+    fields.iter().map(|field| field.text("jsonPath").trim_start_matches('.').to_owned()).collect()
 }
 
 fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
@@ -61,6 +70,7 @@ impl CustomVersion {
             conversion,
             rules: OnceLock::new(),
             columns: Column::all(version),
+            selectable: Fields::paths(selectable_paths(version)),
             validator: Validator::new(&open_api),
             open_api,
             api_version: format!("{}/{}", spec.text("group"), version.text("name")),
@@ -78,6 +88,20 @@ impl CustomVersion {
 
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         self.columns.iter().map(|c| c.cell(object, now)).collect()
+    }
+
+    /// Drops what the schema does not know, below the metadata.
+    pub fn prune(&self, object: &mut Value) {
+        if let Some(schema) = &self.schema {
+            super::prune::keeping_meta(object, |object| drop(machinery::schema::prune(schema, object)));
+        }
+    }
+
+    /// Fills in what the schema gives as defaults.
+    pub fn default(&self, object: &mut Value) {
+        if let Some(schema) = &self.schema {
+            super::prune::keeping_meta(object, |object| machinery::schema::apply_defaults(schema, object));
+        }
     }
 
     pub fn prepare_create(&self, object: &mut Value) {

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod query;
 pub mod respond;
 pub mod routes;
+pub mod websocket;
 pub mod zpages;
 
 pub use body::{Body, Incoming};

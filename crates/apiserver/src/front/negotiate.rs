@@ -189,6 +189,8 @@ pub fn accept_of(headers: &HeaderMap) -> String {
 pub struct Offer {
     /// Table and PartialObjectMetadata.
     pub shapes: bool,
+    /// A Table among them: not for what has no rows to show, as reviews and some subresources.
+    pub tables: bool,
     /// The path is that of a collection, which can be watched, too.
     pub collection: bool,
     /// A watch, which has no YAML.
@@ -201,8 +203,8 @@ pub struct Offer {
 
 impl Offer {
     pub const PLAIN: Offer =
-        Offer { shapes: false, collection: false, stream: false, custom: false, cbor: false };
-    pub const OBJECT: Offer = Offer { shapes: true, ..Offer::PLAIN };
+        Offer { shapes: false, tables: false, collection: false, stream: false, custom: false, cbor: false };
+    pub const OBJECT: Offer = Offer { shapes: true, tables: true, ..Offer::PLAIN };
     pub const LIST: Offer = Offer { collection: true, ..Offer::OBJECT };
     pub const WATCH: Offer = Offer { stream: true, ..Offer::LIST };
 }
@@ -266,7 +268,7 @@ fn shape(kind: &str, group: &str, version: &str, offer: Offer, encoding: Encodin
     }
     match kind {
         // tables hold arbitrary cells, which the binary encodings are not let have
-        "Table" if matches!(encoding, Encoding::Json | Encoding::Yaml) => {
+        "Table" if offer.tables && matches!(encoding, Encoding::Json | Encoding::Yaml) => {
             Some(Shape::Table(version.to_owned()))
         }
         "PartialObjectMetadata" => Some(Shape::Metadata { version: version.to_owned(), list: false }),

@@ -141,8 +141,10 @@ pub fn dry(key: &str, stored: &Value, revision: i64, home: &crate::kinds::Home) 
 
 /// The wire form: what upstream's types always write, and nothing they do not.
 pub fn normalize(call: &Call, object: &mut Value) {
-    if call.resource.custom.is_none() {
-        crate::codec::normalize(&call.resource.gvk(), object);
+    match &call.resource.custom {
+        // what admission has put in may be unknown to the schema
+        Some(custom) => custom.prune(object),
+        None => crate::codec::normalize(&call.resource.gvk(), object),
     }
 }
 

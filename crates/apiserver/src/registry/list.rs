@@ -162,7 +162,21 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
     // whatever is there may be answered for version 0, so upstream's cache does not page it
     let cached = !call.home()?.unwatched();
     let limit = if cached && options.revision == "0" && options.token.is_empty() { 0 } else { options.limit };
-    Ok(cut(&snapshot, revision, &call.namespace, &options.selector, limit, &start))
+    let Some(late) = &options.late else {
+        return Ok(cut(&snapshot, revision, &call.namespace, &options.selector, limit, &start));
+    };
+    let mut page = cut(&snapshot, revision, &call.namespace, &options.selector, 0, &start);
+    late.keep(core, &mut page.entries).await?;
+    if limit > 0 && page.entries.len() > limit {
+        page.entries.truncate(limit);
+        page.next = page.entries.last().map(|last| next_token(last, &prefix, revision));
+    }
+    Ok(page)
+}
+
+fn next_token(last: &Entry, prefix: &str, revision: i64) -> String {
+    let start = format!("{}\0", &last.key[prefix.len()..]);
+    Token { revision, start }.encode()
 }
 
 async fn latest(call: &Call) -> Result<(Snapshot, i64), Status> {
@@ -217,10 +231,7 @@ fn cut(
             entries.push(entry.clone());
         }
     }
-    let next = entries.last().filter(|_| more).map(|last| {
-        let start = format!("{}\0", &last.key[prefix.len()..]);
-        Token { revision, start }.encode()
-    });
+    let next = entries.last().filter(|_| more).map(|last| next_token(last, &prefix, revision));
     Page { revision, entries, next, remaining: (selector.is_everything() && more).then_some(remaining) }
 }
 

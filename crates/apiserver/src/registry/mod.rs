@@ -7,6 +7,7 @@ mod delete_many;
 mod encode;
 pub mod fields;
 mod get;
+mod late;
 pub mod leases;
 mod list;
 pub mod options;
@@ -95,7 +96,9 @@ impl Call {
 
     /// The encoding and shape that the client wants its answer in.
     pub fn accept(&self, offer: Offer) -> Result<Accepted, Status> {
-        let offer = Offer { custom: self.resource.custom.is_some(), cbor: self.core.cbor, ..offer };
+        let tables =
+            offer.tables && table::has(&self.resource.group, &self.info.resource, &self.info.subresource);
+        let offer = Offer { custom: self.resource.custom.is_some(), cbor: self.core.cbor, tables, ..offer };
         negotiate(&self.headers, self.query.get("pretty"), offer)
     }
 

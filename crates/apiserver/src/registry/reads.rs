@@ -4,7 +4,8 @@ use machinery::field::{self, Path};
 use machinery::{GroupKind, Status};
 
 use super::Call;
-use crate::select::Selector;
+use super::late::Late;
+use crate::select::{Known, Selector};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Match {
@@ -16,6 +17,8 @@ pub enum Match {
 
 pub struct ListOptions {
     pub selector: Selector,
+    /// What is left to look at after the conversion to the version that is asked for.
+    pub late: Option<Late>,
     /// As given; "" if not.
     pub revision: String,
     pub matching: Match,
@@ -30,7 +33,6 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
     let query = &call.query;
     let timeout = query.int("timeoutSeconds")?;
     let limit = query.int("limit")?.unwrap_or(0);
-    let cache = &call.home()?.cache;
     let mut errors = Vec::new();
     let revision = query.text("resourceVersion").to_owned();
     let given = query.text("resourceVersionMatch");
@@ -62,13 +64,7 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
         let kind = GroupKind { group: "meta.k8s.io".to_owned(), kind: "ListOptions".to_owned() };
         return Err(Status::invalid(&kind, "", &errors));
     }
-    let selector = Selector::parse(
-        query.text("labelSelector"),
-        query.text("fieldSelector"),
-        &cache.fields,
-        call.resource.namespaced,
-        (&call.resource.group, &call.resource.kind),
-    )?;
+    let (selector, late) = selector(call)?;
     // the old form of a watch of one object: `/api/v1/watch/namespaces/NAME`
     let selector = match call.info.parts.get(1).filter(|name| watch && !name.is_empty()) {
         Some(name) if !selector.has_fields() => selector.named(name),
@@ -79,6 +75,7 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
     };
     Ok(ListOptions {
         selector,
+        late,
         revision,
         matching,
         limit: usize::try_from(limit).unwrap_or(0),
@@ -87,6 +84,35 @@ pub fn list_options(call: &Call, watch: bool) -> Result<ListOptions, Status> {
         bookmarks: query.flag("allowWatchBookmarks"),
         initial_events,
     })
+}
+
+/// Both selectors, against the fields of the version that is asked for.
+fn selector(call: &Call) -> Result<(Selector, Option<Late>), Status> {
+    let resource = &call.resource;
+    let (labels, fields) = (call.query.text("labelSelector"), call.query.text("fieldSelector"));
+    let kept = &call.home()?.cache.fields;
+    let known = Known { group: &resource.group, kind: &resource.kind, none: kept.is_empty() };
+    let parse = |position: &dyn Fn(&str) -> Option<usize>, known| {
+        Selector::parse(labels, fields, position, resource.namespaced, known)
+    };
+    match &resource.custom {
+        Some(custom) => {
+            let own = &custom.selectable;
+            let known = Known { none: own.is_empty(), ..known };
+            if custom.conversion.by_webhook() {
+                let selector = parse(&|name| own.position(name), known)?;
+                return Ok(Late::split(resource, selector));
+            }
+            // the cache holds the fields of all versions
+            Ok((parse(&|name| own.position(name).and_then(|_| kept.position(name)), known)?, None))
+        }
+        None if resource.group == "events.k8s.io" => {
+            let position =
+                |name: &str| resources::core_event_field(name).and_then(|core| kept.position(core));
+            Ok((parse(&position, known)?, None))
+        }
+        None => Ok((parse(&|name| kept.position(name), known)?, None)),
+    }
 }
 
 fn check_watch(errors: &mut field::ErrorList, at: &Path, given: &str, initial: Option<bool>) {

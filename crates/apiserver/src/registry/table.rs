@@ -8,6 +8,27 @@ use super::{Call, encode};
 use crate::front::Query;
 use crate::kinds::Resource;
 
+/// Can a resource or subresource be shown as a table? Upstream has none for what is only sent, and for the status of a
+/// few kinds.
+pub fn has(group: &str, resource: &str, subresource: &str) -> bool {
+    match subresource {
+        "" => {
+            !matches!(group, "authentication.k8s.io" | "authorization.k8s.io")
+                && (group, resource) != ("", "bindings")
+        }
+        "status" => !matches!(
+            resource,
+            "podgroups"
+                | "resourceclaims"
+                | "devicetaintrules"
+                | "resourcepoolstatusrequests"
+                | "customresourcedefinitions"
+                | "apiservices"
+        ),
+        other => other == "scale",
+    }
+}
+
 /// What a row carries of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Include {

@@ -10,12 +10,14 @@ use machinery::{Get, Status, Value, json};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::late::Late;
 use super::reads::{ListOptions, list_options};
 use super::{Call, encode, parse_revision, table};
 use crate::cache::{Change, Entry, Event, Interest, Snapshot, Subscription};
 use crate::front::body::Body;
 use crate::front::negotiate::{Accepted, Encoding, Offer, Shape};
 use crate::front::respond::{self, Answer};
+use crate::front::websocket::{self, Framing};
 use crate::kinds::Resource;
 use crate::metrics::Watched;
 use crate::server::Core;
@@ -27,6 +29,7 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 const BLOCK: usize = 64 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let socket = websocket::wanted(&call.headers);
     let accepted = call.accept(Offer::WATCH)?;
     let options = list_options(call, true)?;
     // upstream returns this error bare
@@ -56,7 +59,9 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
                 &call.resource.name,
             ),
         },
+        block: if socket { 1 } else { BLOCK },
         initial: VecDeque::new(),
+        late: options.late.clone(),
         subscription: None,
         bookmark_after_initial: None,
         bookmarks: options.bookmarks,
@@ -70,7 +75,7 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     match start {
         Ok(Start { subscription, initial, bookmark, at }) => {
             stream.subscription = Some(subscription);
-            stream.initial = initial;
+            stream.initial = initial.into();
             stream.bookmark_after_initial = bookmark;
             stream.told = at;
         }
@@ -84,12 +89,27 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         let block = stream.next().await?;
         Some((Ok(block), stream))
     }));
-    Ok(respond::bytes(200, accepted.encoding.stream_type(), body))
+    let answer = respond::bytes(200, accepted.encoding.stream_type(), body);
+    if socket {
+        return over_websocket(call, accepted.encoding, answer);
+    }
+    Ok(answer)
+}
+
+/// An event a message.
+fn over_websocket(call: &mut Call, encoding: Encoding, answer: Answer) -> Result<Answer, Status> {
+    let framing = match encoding {
+        Encoding::Proto => Framing::Unprefixed,
+        Encoding::Cbor => Framing::Binary,
+        Encoding::Json | Encoding::Yaml => Framing::Text,
+    };
+    let protocol = websocket::watch_protocol(&call.headers)?;
+    websocket::answer(&call.headers, &mut call.extensions, protocol.as_deref(), framing, false, answer)
 }
 
 struct Start {
     subscription: Subscription,
-    initial: VecDeque<Arc<Entry>>,
+    initial: Vec<Arc<Entry>>,
     /// The revision of the bookmark that ends the initial events.
     bookmark: Option<i64>,
     at: i64,
@@ -103,7 +123,7 @@ async fn start(call: &Call, options: &ListOptions, revision: i64) -> Result<Star
         let subscription = cache.watch_from(revision, interest).map_err(|old| {
             Status::expired(format!("too old resource version: {revision} ({})", old.oldest))
         })?;
-        return Ok(Start { subscription, initial: VecDeque::new(), bookmark: None, at: revision });
+        return Ok(Start { subscription, initial: Vec::new(), bookmark: None, at: revision });
     }
     if options.initial_events == Some(true) {
         match revision {
@@ -117,13 +137,18 @@ async fn start(call: &Call, options: &ListOptions, revision: i64) -> Result<Star
     let applied = call.core.progress.applied();
     let (subscription, objects, changed) = cache.watch_now(interest.clone());
     let at = applied.max(changed);
-    let initial =
-        if wants_initial { matching(&objects, &interest, &call.namespace) } else { VecDeque::new() };
+    let mut initial = Vec::new();
+    if wants_initial {
+        initial = matching(&objects, &interest, &call.namespace);
+        if let Some(late) = &options.late {
+            late.keep(&call.core, &mut initial).await?;
+        }
+    }
     let bookmark = (options.initial_events == Some(true) && options.bookmarks).then_some(at);
     Ok(Start { subscription, initial, bookmark, at })
 }
 
-fn matching(objects: &Snapshot, interest: &Interest, namespace: &str) -> VecDeque<Arc<Entry>> {
+fn matching(objects: &Snapshot, interest: &Interest, namespace: &str) -> Vec<Arc<Entry>> {
     use crate::cache::Scope;
     if let Scope::Key(key) = &interest.scope {
         return objects.get(&**key).filter(|e| interest.wants(e)).cloned().into_iter().collect();
@@ -142,7 +167,10 @@ struct Stream {
     core: Arc<Core>,
     resource: Arc<Resource>,
     encoder: Encoder,
+    /// A block is sent when it is this long.
+    block: usize,
     initial: VecDeque<Arc<Entry>>,
+    late: Option<Late>,
     subscription: Option<Subscription>,
     bookmark_after_initial: Option<i64>,
     bookmarks: bool,
@@ -174,7 +202,7 @@ impl Stream {
         }
         while let Some(entry) = self.initial.pop_front() {
             self.encoder.entry(&mut out, Change::Added, &entry, entry.revision);
-            if out.len() >= BLOCK {
+            if out.len() >= self.block {
                 return Some(out.freeze());
             }
         }
@@ -210,7 +238,7 @@ impl Stream {
                 return None;
             };
             self.event(&mut out, change, &event).await;
-            while out.len() < BLOCK
+            while out.len() < self.block
                 && !self.ended
                 && let Some((change, event)) = self.subscription.as_mut().and_then(Subscription::try_next)
             {
@@ -223,6 +251,18 @@ impl Stream {
     }
 
     async fn event(&mut self, out: &mut BytesMut, change: Change, event: &Event) {
+        let change = match &self.late {
+            None => change,
+            Some(late) => match late.change(&self.core, change, event).await {
+                Ok(Some(change)) => change,
+                Ok(None) => return,
+                Err(status) => {
+                    self.ended = true;
+                    out.extend_from_slice(&self.encoder.error(&status));
+                    return;
+                }
+            },
+        };
         let entry = match change {
             // an object that leaves the selection is shown as it last was within it
             Change::Deleted => event.old.as_ref(),

@@ -138,3 +138,31 @@ async fn server_trouble_is_waited_out() {
     store.synced().await;
     assert_eq!(store.len(), 1);
 }
+
+#[tokio::test]
+async fn an_odd_object_does_not_hide_the_others() {
+    const ODD: &str = concat!(
+        r#"{"type":"ADDED","object":{"metadata":{"namespace":"x","name":"times","resourceVersion":"2"},"#,
+        r#""status":{"conditions":[{"type":"T","status":"True","lastTransitionTime":null}]}}}"#,
+        "\n",
+        r#"{"type":"ADDED","object":{"metadata":{"namespace":"x","name":"b","resourceVersion":"3"},"spec":7}}"#,
+        "\n"
+    );
+    const LATER: &str = concat!(
+        r#"{"type":"ADDED","object":{"metadata":{"namespace":"x","name":"c","resourceVersion":"7"},"spec":7}}"#,
+        "\n"
+    );
+    let script = Script::default();
+    let first = answer(&script, "sendInitialEvents=true", 200, &[A1, ODD, END]);
+    let second = answer(&script, "resourceVersion=7", 200, &[]);
+    let informers = Informers::new(client(script), CancellationToken::new());
+    let store = informers.of::<k8s_openapi::api::core::v1::Service>();
+    store.synced().await;
+    assert_eq!(store.len(), 2);
+    assert!(store.get(&Key::new("x", "times")).is_some());
+    // the watch goes on behind one that cannot be understood
+    first.send(LATER).unwrap();
+    drop(first);
+    second.send(A3).unwrap();
+    assert!(store.wait_for(&Key::new("x", "a"), BOUND, |o| o.is_none()).await);
+}

@@ -69,9 +69,14 @@ pub(super) fn decide(view: &View<'_>, now: Timestamp) -> Vec<Step> {
     }
     // From the last to the first, each only when the one above is gone.
     condemned.sort_by_key(|pod| std::cmp::Reverse(ordinal(set, pod)));
-    for pod in condemned {
+    // One that is not well goes only if it is the first such: else the others would be taken down unwell too.
+    let first_unwell = condemned.iter().rfind(|pod| leaving(pod) || !is_ready(pod)).copied();
+    for pod in &condemned {
+        if ordered && !healthy(pod) && first_unwell.is_none_or(|first| !Arc::ptr_eq(first, pod)) {
+            return steps;
+        }
         if !leaving(pod) {
-            steps.push(Step::Delete(pod.clone()));
+            steps.push(Step::Delete((*pod).clone()));
         }
         if ordered {
             return steps;

@@ -45,7 +45,7 @@ impl World {
                     assert!(self.pods.iter().all(|pod| pod.metadata.name != name), "{name:?} is there");
                     self.made += 1;
                     made.metadata.uid = Some(self.made.to_string());
-                    made.status = pod("x", None, Some(0)).status;
+                    made.status = pod_status();
                     self.pods.push(Arc::new(made));
                     self.log.push(format!("+{ordinal}"));
                 }
@@ -84,6 +84,11 @@ impl World {
     }
 }
 
+/// Of a pod that is well.
+fn pod_status() -> Option<k8s_openapi::api::core::v1::PodStatus> {
+    pod("x", None, Some(0)).status
+}
+
 #[test]
 fn up_and_down_in_order() {
     for steps in [1, usize::MAX] {
@@ -100,6 +105,22 @@ fn each_waits_for_the_one_before() {
     world.round(9);
     Arc::make_mut(&mut world.pods[0]).status = None;
     assert_eq!(decide(&world.view(), at(100)), []);
+}
+
+#[test]
+fn none_is_taken_down_while_several_are_unwell() {
+    let mut world = World::new(3, "OrderedReady");
+    world.settle(usize::MAX);
+    world.spec().replicas = Some(0);
+    for pod in &mut world.pods {
+        Arc::make_mut(pod).status = None;
+    }
+    assert_eq!(decide(&world.view(), at(100)), []);
+    // the first of them goes, as nothing else could mend it
+    for pod in &mut world.pods[1..] {
+        Arc::make_mut(pod).status = pod_status();
+    }
+    assert_eq!(world.settle(usize::MAX), "-2 -1 -0");
 }
 
 #[test]

@@ -10,4 +10,6 @@ mod tests;
 mod volume;
 
 pub(crate) use binder::CONTROLLER as BINDER;
-pub(crate) use protection::{CLAIMS as CLAIM_PROTECTION, VOLUMES as VOLUME_PROTECTION};
+pub(crate) use protection::{
+    CLAIMS as CLAIM_PROTECTION, CLASSES as CLASS_PROTECTION, VOLUMES as VOLUME_PROTECTION,
+};

@@ -150,6 +150,14 @@ const RENAMED: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
+/// The core field behind one by which `events.k8s.io` Events are selected.
+pub fn core_field(name: &str) -> Option<&'static str> {
+    let own = EVENTS.selectable.iter().find(|own| **own == name)?;
+    let (first, rest) = own.split_once('.').unwrap_or((own, ""));
+    let core = RENAMED.iter().find(|(_, new)| *new == first).map_or(first, |(core, _)| core);
+    CORE.selectable.iter().copied().find(|field| field.split_once('.').unwrap_or((field, "")) == (core, rest))
+}
+
 /// Makes a core Event of an `events.k8s.io` one, or the other way round.
 pub fn convert(event: &mut Value, to_core: bool) {
     for (core, new) in RENAMED {

@@ -4,7 +4,7 @@
 use futures_util::FutureExt;
 use machinery::schema::{self, Schema};
 use machinery::status::Cause;
-use machinery::{Get, Status, Value, json, meta};
+use machinery::{Get, Status, Value, meta};
 
 use super::{Invocation, Mutation, select};
 use crate::admission::expressions::{
@@ -120,7 +120,13 @@ async fn invoke(
         let result = ask(call, a, invocation, &seen, params, namespace, &review, Some(mutation));
         match result {
             Ok(Some(new)) => {
-                let new = settle(call, &seen, new);
+                let new = match seen.as_sent(call, new) {
+                    Ok(new) => new,
+                    Err(why) => {
+                        fail(failures, why);
+                        continue;
+                    }
+                };
                 changed |= Some(&new) != seen.object.as_ref();
                 seen.object = Some(new);
             }
@@ -252,24 +258,4 @@ fn check_names(value: &cel::Value<'_>) -> Result<(), String> {
         Ok(())
     }
     walk(value, None).map_err(|why| format!("type mismatch: {why}"))
-}
-
-/// A changed object as if it had been sent: what its type does not know is gone, defaults are in.
-fn settle(call: &Call, seen: &Seen, mut new: Value) -> Value {
-    let resource = &seen.matched.resource;
-    if resource.custom.is_none() && seen.matched.kind == resource.gvk() {
-        if let Some(schema) = schema::of_kind(&seen.matched.kind)
-            && let Ok(read) = machinery::codec::json::convert(schema, new.clone(), false)
-        {
-            new = read.value;
-        }
-        (resource.strategy.default)(&mut new, &call.context_for(""));
-    }
-    let kind = &seen.matched.kind;
-    new.set("kind", kind.kind.as_str());
-    new.set("apiVersion", kind.api_version());
-    if !new.at("metadata").is_object() {
-        new.set("metadata", json!({}));
-    }
-    new
 }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use futures_util::FutureExt;
 use machinery::patch::json::Patch;
-use machinery::{Get, Status, Value, json, schema};
+use machinery::{Get, Status, Value, json};
 
 use super::ask::{Failed, ask, note};
 use super::{Webhook, is_exempt, webhooks};
@@ -100,7 +100,7 @@ async fn one(
         return Err(Failed::Calling(format!("unsupported patch type {kind:?}")));
     }
     let patched = decoded.apply(object).map_err(|e| fatal(Status::internal(e)))?;
-    let new = read(call, &seen, patched).map_err(|why| fatal(Status::internal(why)))?;
+    let new = seen.as_sent(call, patched).map_err(|why| fatal(Status::internal(why)))?;
     let about = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": list,
         "patchType": "JSONPatch"});
     call.annotate(&format!("patch.webhook.admission.k8s.io/{place}"), &about.to_string());
@@ -109,23 +109,4 @@ async fn one(
         seen.take_back(call, a, new).await.map_err(fatal)?;
     }
     Ok(changed)
-}
-
-/// A patched object as if it had been sent: what its type does not know is gone, defaults are in.
-fn read(call: &Call, seen: &Seen, mut new: Value) -> Result<Value, String> {
-    let (resource, kind) = (&seen.matched.resource, &seen.matched.kind);
-    if resource.custom.is_none() {
-        if let Some(schema) = schema::of_kind(kind) {
-            new = machinery::codec::json::convert(schema, new, false).map_err(|e| e.to_string())?.value;
-        }
-        if *kind == resource.gvk() {
-            (resource.strategy.default)(&mut new, &call.context_for(""));
-        }
-    }
-    new.set("kind", kind.kind.as_str());
-    new.set("apiVersion", kind.api_version());
-    if !new.at("metadata").is_object() {
-        new.set("metadata", json!({}));
-    }
-    Ok(new)
 }

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod node;
+mod options;
 mod proxy;
 
 pub use client::{Anybody, Post, post_json};

@@ -6,10 +6,12 @@ use machinery::{Get, GroupKind, GroupResource, Status, Value, meta};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client::{Outgoing, Target, forward};
-use crate::admission::{self, Attributes, Operation};
+use super::options::{self, STREAMS};
+use crate::admission;
 use crate::front::Incoming;
 use crate::front::body::incoming;
 use crate::front::respond::{Answer, bytes};
+use crate::front::websocket;
 use crate::registry::{Call, current};
 
 fn encode(text: &str) -> String {
@@ -43,13 +45,12 @@ fn scheduled_node<'a>(pod: &'a Value) -> Result<&'a str, Status> {
 }
 
 /// The container that the request names, or the only one.
-fn container(call: &Call, pod: &Value) -> Result<String, Status> {
+fn container(asked: &str, pod: &Value) -> Result<String, Status> {
     let spec = pod.at("spec");
     let names =
         |list: &str| -> Vec<String> { spec.list(list).iter().map(|c| c.text("name").to_owned()).collect() };
     let (plain, init, ephemeral) =
         (names("containers"), names("initContainers"), names("ephemeralContainers"));
-    let asked = call.query.text("container");
     if !asked.is_empty() {
         let known = [&plain, &init, &ephemeral].iter().any(|list| list.iter().any(|n| n == asked));
         if known {
@@ -84,7 +85,7 @@ fn container(call: &Call, pod: &Value) -> Result<String, Status> {
 pub async fn log(call: &mut Call) -> Result<Answer, Status> {
     check_log(call)?;
     let pod = current(call).await?.parse();
-    let container = container(call, &pod)?;
+    let container = container(call.query.text("container"), &pod)?;
     let Ok(node) = scheduled_node(&pod) else {
         // nothing ran yet, so there is nothing to read
         return Ok(bytes(200, "text/plain", String::new()));
@@ -112,6 +113,10 @@ pub async fn log(call: &mut Call) -> Result<Answer, Status> {
     let mut answer = forward(&call.core.config, &target, out).await?;
     if !answer.status().is_success() {
         return Err(refusal(answer, call.name()).await);
+    }
+    if websocket::wanted(&call.headers) {
+        let (protocol, framing) = websocket::stream_protocol(&call.headers)?;
+        return websocket::answer(&call.headers, &mut call.extensions, protocol, framing, true, answer);
     }
     let text = http::HeaderValue::from_static("text/plain");
     answer.headers_mut().insert(http::header::CONTENT_TYPE, text);
@@ -170,22 +175,21 @@ fn check_log(call: &Call) -> Result<(), Status> {
 
 /// `pods/exec`, `attach` and `portforward`.
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    let options = options::admitted(call).await?;
     let pod = current(call).await?.parse();
-    let mut attributes = Attributes::new(call, Operation::Connect, false);
-    admission::mutate(call, &mut attributes).await?;
-    admission::validate(call, &attributes).await?;
     let sub = call.info.subresource.clone();
     let (path, mut query) = if sub == "portforward" {
-        let ports: Vec<String> = call.query.all("ports").map(|p| format!("port={}", encode(p))).collect();
+        let ports: Vec<String> = options.list("ports").iter().map(|port| format!("port={port}")).collect();
         (format!("/portForward/{}/{}", call.namespace, call.name()), ports)
     } else {
-        let container = container(call, &pod)?;
-        (format!("/{sub}/{}/{}/{container}", call.namespace, call.name()), streams(call))
+        let container = container(options.text("container"), &pod)?;
+        (format!("/{sub}/{}/{}/{container}", call.namespace, call.name()), streams(&options))
     };
     let node = scheduled_node(&pod)?;
     let (host, port) = kubelet_of(call, node)?;
     if sub == "exec" {
-        query.extend(call.query.all("command").map(|c| format!("command={}", encode(c))));
+        let command = options.list("command").iter().filter_map(Value::as_str);
+        query.extend(command.map(|word| format!("command={}", encode(word))));
     }
     let target = Target { host, port, tls: true, kubelet: true, path: format!("{path}?{}", query.join("&")) };
     if !call.headers.contains_key(http::header::UPGRADE) {
@@ -201,10 +205,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
 }
 
 /// The kubelet's names of the streams.
-fn streams(call: &Call) -> Vec<String> {
-    [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
-        .iter()
-        .filter(|(ours, _)| call.query.flag(ours))
-        .map(|(_, theirs)| format!("{theirs}=1"))
-        .collect()
+fn streams(options: &Value) -> Vec<String> {
+    let wanted = STREAMS.iter().filter(|(ours, _)| options.flag(ours) == Some(true));
+    wanted.map(|(_, theirs)| format!("{theirs}=1")).collect()
 }

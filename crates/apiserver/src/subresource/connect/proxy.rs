@@ -1,15 +1,19 @@
 //! `pods/proxy`, `services/proxy` and `nodes/proxy`: any HTTP request, handed on.
 
+use bytes::Bytes;
+use http::Method;
 use machinery::{Get, Status, Value};
 
 use super::client::{Outgoing, Target, forward};
 use super::node::kubelet_of;
+use super::options;
 use crate::admission;
 use crate::front::Incoming;
-use crate::front::respond::Answer;
+use crate::front::respond::{self, Answer};
 use crate::registry::Call;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    options::admitted(call).await?;
     call.core.fresh().await?;
     let (tls, host, port, kubelet) = match call.resource.name.as_str() {
         "nodes" => node(call)?,
@@ -20,8 +24,11 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let raw = call.uri.path();
     let marker = format!("/{}/proxy", call.name());
     let rest = raw.find(&marker).map_or("", |at| &raw[at + marker.len()..]);
-    let rest = if rest.is_empty() { "/" } else { rest };
     let query = call.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    if rest.is_empty() && matches!(call.method, Method::GET | Method::HEAD) && !is_upgrade(&call.headers) {
+        return Ok(moved(&format!("{raw}/{query}")));
+    }
+    let rest = if rest.is_empty() { "/" } else { rest };
     let target = Target { host, port, tls, kubelet, path: format!("{rest}{query}") };
     let mut headers = call.headers.clone();
     for name in ["authorization", "impersonate-user", "impersonate-group", "impersonate-uid"] {
@@ -37,6 +44,21 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         let message = status.message.replace("error dialing backend", "error trying to reach service");
         Status::new(503, "ServiceUnavailable", message)
     })
+}
+
+/// Links that are relative to the proxied page are right only below a slash.
+fn moved(to: &str) -> Answer {
+    let mut answer = respond::bytes(301, "text/plain; charset=utf-8", Bytes::new());
+    answer.headers_mut().remove(http::header::CONTENT_TYPE);
+    if let Ok(to) = to.parse() {
+        answer.headers_mut().insert(http::header::LOCATION, to);
+    }
+    answer
+}
+
+fn is_upgrade(headers: &http::HeaderMap) -> bool {
+    let values = headers.get_all(http::header::CONNECTION).into_iter();
+    values.filter_map(|v| v.to_str().ok()).any(|v| v.to_ascii_lowercase().contains("upgrade"))
 }
 
 /// `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT`.
