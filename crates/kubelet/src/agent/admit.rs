@@ -33,8 +33,34 @@ impl Agent {
             }
         }
         fits(pod, others.iter().map(|p| &**p), &self.facts.allocatable)?;
-        matches_node(pod, labels.as_ref(), node.as_deref())
+        matches_node(pod, labels.as_ref(), node.as_deref())?;
+        free_ports(pod, others.iter().map(|p| &**p))
     }
+}
+
+/// The host ports of a pod: protocol, address ("0.0.0.0": all) and port.
+fn host_ports(pod: &Pod) -> impl Iterator<Item = (&str, &str, i32)> {
+    let spec = pod.spec();
+    let sidecars = spec.init_containers().iter().filter(|c| is_sidecar(c));
+    spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()).filter_map(|port| {
+        let number = port.host_port.filter(|n| *n > 0)?;
+        let ip = port.host_ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0");
+        Some((port.protocol.as_deref().unwrap_or("TCP"), ip, number))
+    })
+}
+
+fn free_ports<'a>(pod: &Pod, mut others: impl Iterator<Item = &'a Pod>) -> Result<(), Refusal> {
+    let wanted: Vec<_> = host_ports(pod).collect();
+    let clash = |(protocol, ip, port): (&str, &str, i32)| {
+        wanted.iter().any(|(p, i, n)| {
+            *p == protocol && *n == port && (*i == ip || *i == "0.0.0.0" || ip == "0.0.0.0")
+        })
+    };
+    if !wanted.is_empty() && others.any(|other| host_ports(other).any(clash)) {
+        let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return Err(("NodePorts".into(), message.into()));
+    }
+    Ok(())
 }
 
 /// What a pod asks for, in units of 10⁻⁹: the most that is needed at once, with overhead.
@@ -182,6 +208,24 @@ mod tests {
         );
         let none = pod(json!({"containers": []}));
         assert_eq!(fits(&none, [&none, &none].into_iter(), &list).unwrap_err().0, "OutOfpods");
+    }
+
+    #[test]
+    fn host_ports_are_taken_once() {
+        let with = |ip: &str, protocol: &str| {
+            let port = json!({"containerPort": 80, "hostPort": 80, "hostIP": ip, "protocol": protocol});
+            pod(json!({"containers": [{"name": "c", "ports": [port]}]}))
+        };
+        let all = with("", "TCP");
+        let check = |ip, protocol, fits| {
+            assert_eq!(free_ports(&with(ip, protocol), [&all].into_iter()).is_ok(), fits, "{ip} {protocol}");
+        };
+        check("", "TCP", false);
+        check("10.0.0.1", "TCP", false);
+        check("", "UDP", true);
+        assert!(free_ports(&with("10.0.0.1", "TCP"), [&with("10.0.0.2", "TCP")].into_iter()).is_ok());
+        let none = pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}));
+        assert!(free_ports(&none, [&all].into_iter()).is_ok());
     }
 
     #[test]
