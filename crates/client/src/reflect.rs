@@ -89,24 +89,31 @@ impl NamedMeta {
 }
 
 /// Reads an object. Go writes a time that is not set as null even where the field is required, which the types refuse:
-/// then what is null counts as absent.
+/// then such a time is Go's zero, and what else is null counts as absent.
 pub(crate) fn read<K: serde::de::DeserializeOwned>(text: &str) -> Result<K, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| {
         let mut value: serde_json::Value = serde_json::from_str(text)?;
-        if drop_nulls(&mut value) { serde_json::from_value(value) } else { Err(error) }
+        if settle_nulls(&mut value) { serde_json::from_value(value) } else { Err(error) }
     })
 }
 
 /// Was there any?
-fn drop_nulls(value: &mut serde_json::Value) -> bool {
+fn settle_nulls(value: &mut serde_json::Value) -> bool {
     match value {
         serde_json::Value::Object(map) => {
             let before = map.len();
+            // the required ones are those of conditions
+            let required = |key: &str| key.starts_with("last") && key.ends_with("Time");
+            let mut any = false;
+            for (_, value) in map.iter_mut().filter(|(key, value)| value.is_null() && required(key)) {
+                *value = "0001-01-01T00:00:00Z".into();
+                any = true;
+            }
             map.retain(|_, value| !value.is_null());
-            let fewer = map.len() < before;
-            map.values_mut().fold(fewer, |any, value| drop_nulls(value) | any)
+            any |= map.len() < before;
+            map.values_mut().fold(any, |any, value| settle_nulls(value) | any)
         }
-        serde_json::Value::Array(items) => items.iter_mut().fold(false, |any, item| drop_nulls(item) | any),
+        serde_json::Value::Array(items) => items.iter_mut().fold(false, |any, item| settle_nulls(item) | any),
         _ => false,
     }
 }

@@ -143,7 +143,7 @@ async fn server_trouble_is_waited_out() {
 async fn an_odd_object_does_not_hide_the_others() {
     const ODD: &str = concat!(
         r#"{"type":"ADDED","object":{"metadata":{"namespace":"x","name":"times","resourceVersion":"2"},"#,
-        r#""status":{"conditions":[{"type":"T","status":"True","lastTransitionTime":null}]}}}"#,
+        r#""status":{"conditions":[{"type":"T","status":"True","reason":"R","message":"","lastTransitionTime":null}]}}}"#,
         "\n",
         r#"{"type":"ADDED","object":{"metadata":{"namespace":"x","name":"b","resourceVersion":"3"},"spec":7}}"#,
         "\n"

@@ -52,12 +52,13 @@ fn host_ports(pod: &Pod) -> impl Iterator<Item = (&str, &str, i32)> {
 fn free_ports<'a>(pod: &Pod, mut others: impl Iterator<Item = &'a Pod>) -> Result<(), Refusal> {
     let wanted: Vec<_> = host_ports(pod).collect();
     let clash = |(protocol, ip, port): (&str, &str, i32)| {
-        wanted.iter().any(|(p, i, n)| {
-            *p == protocol && *n == port && (*i == ip || *i == "0.0.0.0" || ip == "0.0.0.0")
-        })
+        wanted
+            .iter()
+            .any(|(p, i, n)| *p == protocol && *n == port && (*i == ip || *i == "0.0.0.0" || ip == "0.0.0.0"))
     };
     if !wanted.is_empty() && others.any(|other| host_ports(other).any(clash)) {
-        let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        let message =
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return Err(("NodePorts".into(), message.into()));
     }
     Ok(())
