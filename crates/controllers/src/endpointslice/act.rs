@@ -25,7 +25,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 /// The index of slices by `namespace/service`.
-const BY_SERVICE: &str = "service";
+pub(crate) const BY_SERVICE: &str = "service";
 
 struct Worker {
     context: Context,
@@ -43,9 +43,7 @@ async fn run(context: Context) {
         slices: context.informers.of(),
         context,
     });
-    worker
-        .slices
-        .add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
+    index_by_service(&worker.slices);
     worker.services.synced().await;
     worker.pods.synced().await;
     worker.nodes.synced().await;
@@ -76,7 +74,11 @@ async fn run(context: Context) {
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;
 }
 
-fn service_of(slice: &EndpointSlice) -> Option<Key> {
+pub(crate) fn index_by_service(slices: &Store<EndpointSlice>) {
+    slices.add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
+}
+
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<Key> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), name))
 }

@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::common::{controller_ref, is_finished, is_ready, node_name};
 
-pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -256,7 +256,7 @@ pub(crate) fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     found.map(|own| own.container_port)
 }
 
-fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
+pub(crate) fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
     let sorted = |ports: &[EndpointPort]| {
         let mut keys: Vec<_> = ports
             .iter()

@@ -186,7 +186,8 @@ pub async fn connect_pods(
         anyhow::Ok(setting.gateways())
     });
     let gateways = gateways.await?.context("cannot set up the pod network")?;
-    let client = identity::client(api, identity::kubelet(&config.node_name), "r8s-routes");
+    // A kubelet may read its own Node only.
+    let client = identity::client(api, identity::proxy(), "r8s-routes");
     tokio::spawn(podnet::nodes::run(network, config.node_name.clone(), client, shutdown.clone()));
     Ok(gateways)
 }
