@@ -1,12 +1,15 @@
 //! Every setting of the server, as upstream's kube-apiserver flags mean them.
 
 mod access;
+mod serving;
 pub(crate) mod strict;
 
 pub use access::{
     Access, Audit as AuditSettings, AuditMode, AuthorizationWebhook, Delivery, Oidc, RequestHeaders,
     Throttle, TokenWebhook, Truncate,
 };
+
+pub use serving::Serving;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -84,6 +87,7 @@ pub struct Config {
     pub disabled_admission: Vec<String>,
     /// Authentication, authorization, audit, encryption, admission.
     pub access: Access,
+    pub serving: Serving,
     /// How many changes of one resource stay watchable.
     pub watch_window: usize,
     /// No other process writes to the store: a read need not ask it for its revision.
@@ -133,6 +137,7 @@ impl Default for Config {
             default_unreachable_toleration: 300,
             disabled_admission: Vec::new(),
             access: Access::default(),
+            serving: Serving::default(),
             watch_window: 4096,
             exclusive_store: true,
             git_version: "v1.36.1".to_owned(),

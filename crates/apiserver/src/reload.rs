@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::authz::Chain;
 use crate::server::Core;
 
 /// Writers replace a file in several steps: what comes within this time is one change.
@@ -60,10 +59,7 @@ fn files(core: &Core) -> Vec<File> {
     add(&access.authentication_config, "authentication-config", |core, text| {
         core.authn.sources.reread(text, &core.config.issuers)
     });
-    add(&access.authorization_config, "authorization-config", |core, _| {
-        core.authz.replace(Chain::new(&core.config.access)?);
-        Ok(())
-    });
+    add(&access.authorization_config, "authorization-config", |core, text| core.authz.reread(text));
     let encryption = access.encryption_config.clone().filter(|_| access.encryption_reload);
     add(&encryption, "encryption-provider-config", |core, text| {
         if let Some(encryption) = &core.encryption {

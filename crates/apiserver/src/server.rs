@@ -86,6 +86,8 @@ pub struct Core {
     pub discovery: crate::discovery::Cached,
     pub openapi: crate::discovery::openapi::Cached,
     pub shutdown: CancellationToken,
+    /// Its end has begun: it takes requests for a while yet.
+    pub ending: AtomicBool,
     ready: watch::Sender<bool>,
     closed: AtomicBool,
 }
@@ -93,6 +95,10 @@ pub struct Core {
 impl Core {
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) || self.shutdown.is_cancelled()
     }
 
     pub fn store_is_closed(&self) -> bool {
@@ -165,6 +171,7 @@ impl ApiServer {
             hooks: crate::admission::Hooks::default(),
             discovery: crate::discovery::Cached::default(),
             openapi: crate::discovery::openapi::Cached::default(),
+            ending: AtomicBool::new(false),
             ready: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             config,

@@ -46,6 +46,9 @@ pub struct Event {
     pub user: Value,
     #[serde(rename = "impersonatedUser", skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<Value>,
+    /// The verb by which the impersonation was allowed, if it was a constrained one.
+    #[serde(rename = "authenticationMetadata", skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<Value>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
     #[serde(rename = "userAgent", skip_serializing_if = "Option::is_none")]

@@ -147,6 +147,7 @@ impl Audit {
             verb: info.verb.clone(),
             user: user.map_or_else(|| machinery::json!({}), User::info),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(head.headers, head.address),
             user_agent: agent.map(|a| shorten(&a)).filter(|a| !a.is_empty()),
             object_ref: info.is_resource.then(|| ObjectReference {
@@ -186,8 +187,13 @@ impl Audit {
         self.0.as_ref().is_some_and(|r| r.event.lock().level >= Level::Request)
     }
 
-    pub fn impersonated(&self, user: &User) {
-        self.change(|event| event.impersonated_user = Some(user.info()));
+    /// `constraint`: the verb that allowed it, "" for unconstrained impersonation.
+    pub fn impersonated(&self, user: &User, constraint: &str) {
+        self.change(|event| {
+            event.impersonated_user = Some(user.info());
+            event.authentication_metadata =
+                (!constraint.is_empty()).then(|| machinery::json!({"impersonationConstraint": constraint}));
+        });
     }
 
     pub fn annotate(&self, key: &str, value: &str) {

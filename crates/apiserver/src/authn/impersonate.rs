@@ -66,6 +66,11 @@ impl Mode {
         }
     }
 
+    /// Of a constrained one.
+    fn verb(self) -> Option<String> {
+        (self != Mode::Legacy).then(|| format!("impersonate:{}", self.name()))
+    }
+
     /// Is it a way to become this user at all?
     fn fits(self, wanted: &Wanted, requestor: &User) -> bool {
         match self {
@@ -104,7 +109,7 @@ pub async fn impersonate(
         match become_user(core, mode, &wanted, &user, info).await {
             Ok(actual) => {
                 let actual = Arc::new(actual);
-                audit.impersonated(&actual);
+                audit.impersonated(&actual, &mode.verb().unwrap_or_default());
                 return Ok(actual);
             }
             Err(status) => first = first.or(Some(status)),
@@ -154,7 +159,7 @@ async fn become_user(
     let constrained = mode != Mode::Legacy;
     // what makes one pod's token differ from another's must not matter for becoming its node
     let asker = if mode == Mode::AssociatedNode { &without_extra(requestor) } else { requestor };
-    let verb = if constrained { format!("impersonate:{}", mode.name()) } else { "impersonate".to_owned() };
+    let verb = mode.verb().unwrap_or_else(|| "impersonate".to_owned());
     if constrained {
         let on = format!("impersonate-on:{}:{}", mode.name(), info.verb);
         let attributes = Attributes { verb: &on, ..Attributes::of(info) };

@@ -129,6 +129,8 @@ pub enum Authorizer {
 
 /// The configured chain, and compiled rules, renewed when the RBAC objects have changed.
 pub struct Authz {
+    /// That of the start.
+    first: Arc<Chain>,
     chain: RwLock<Arc<Chain>>,
     index: Mutex<Option<Arc<rbac::Index>>>,
     uses: node::Uses,
@@ -136,16 +138,23 @@ pub struct Authz {
 
 impl Authz {
     pub fn new(chain: Chain) -> Self {
-        Self { chain: RwLock::new(Arc::new(chain)), index: Mutex::default(), uses: node::Uses::default() }
+        let first = Arc::new(chain);
+        Self {
+            chain: RwLock::new(first.clone()),
+            first,
+            index: Mutex::default(),
+            uses: node::Uses::default(),
+        }
     }
 
     pub fn chain(&self) -> Arc<Chain> {
         self.chain.read().clone()
     }
 
-    /// Decides by another chain from now on.
-    pub fn replace(&self, chain: Chain) {
-        *self.chain.write() = Arc::new(chain);
+    /// Decides by the chain of a changed `AuthorizationConfiguration` from now on.
+    pub fn reread(&self, text: &str) -> Result<(), String> {
+        *self.chain.write() = Arc::new(self.first.again(text)?);
+        Ok(())
     }
 }
 

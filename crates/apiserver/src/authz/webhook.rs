@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use machinery::field::{Error, Path};
 use machinery::select::Operator;
 use machinery::{Get, Value, json};
 use parking_lot::Mutex;
@@ -38,24 +39,28 @@ pub struct Settings {
 pub struct Conditions(Vec<Expression>);
 
 impl Conditions {
-    pub fn compile(list: &[Value]) -> Result<Self, String> {
-        let mut out = Vec::new();
-        for (n, item) in list.iter().enumerate() {
-            let expression = item.text("expression");
-            if expression.is_empty() {
-                return Err(format!("webhook.matchConditions[{n}].expression: Required value"));
-            }
-            if out.iter().any(|known: &Expression| known.text() == expression) {
-                return Err(format!(
-                    "webhook.matchConditions[{n}].expression: Duplicate value: {expression:?}"
-                ));
-            }
-            let compiled = Expression::compile(expression, About::Request, &[cel::Type::Bool]);
-            out.push(compiled.map_err(|e| {
-                format!("webhook.matchConditions[{n}].expression: Invalid value: {expression:?}: {e}")
-            })?);
+    pub fn compile(list: &[Value], at: &Path, errors: &mut Vec<Error>) -> Self {
+        const MOST: usize = 64;
+        if list.len() > MOST {
+            errors.push(Error::too_many(at, list.len(), MOST));
+            return Self::default();
         }
-        Ok(Self(out))
+        let (mut seen, mut out): (Vec<&str>, Vec<Expression>) = (Vec::new(), Vec::new());
+        for (n, item) in list.iter().enumerate() {
+            let (at, text) = (at.index(n).child("expression"), item.text("expression"));
+            if text.trim().is_empty() {
+                errors.push(Error::required(&at, ""));
+            } else if seen.contains(&text) {
+                errors.push(Error::duplicate(&at, text));
+            } else {
+                seen.push(text);
+                match Expression::compile(text, About::Request, &[cel::Type::Bool]) {
+                    Ok(compiled) => out.push(compiled),
+                    Err(why) => errors.push(Error::invalid(&at, text, why)),
+                }
+            }
+        }
+        Self(out)
     }
 
     /// Do all hold? One that does not settles it; else one that can't be evaluated is an error.

@@ -71,7 +71,7 @@ fn checks(core: &Core, endpoint: &str) -> Vec<Check> {
             let bad = match name.as_str() {
                 "ping" | "log" | "loopback-serving-certificate" => false,
                 "etcd" => core.store_is_closed(),
-                "shutdown" => core.shutdown.is_cancelled(),
+                "shutdown" => core.is_ending(),
                 _ => !ready,
             };
             Check { problem: bad.then(|| "not finished".to_owned()), name }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::incoming;
+use super::connection::{Activity, Counted, Guarded, Metered};
 use super::pipeline::{Caller, answer};
 use crate::authn::Peer;
 use crate::config::Config;
@@ -27,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Bytes of a request's line and headers; more is answered with 431.
 const MAX_HEAD: usize = 1024 * 1024 + 4096;
+
+/// Bytes of a request's body that are taken before somebody reads them, and of one HTTP/2 frame; as upstream.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The TLS side of the server: certificates of clients are asked for, not required, and judged by authentication, so that
 /// a bad one is answered with a Status and not with a broken connection.
@@ -109,9 +113,17 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let connections = TaskTracker::new();
+    let closing = CancellationToken::new();
+    // those that ask whether it is ready learn it before they are turned away
+    let end = async {
+        shutdown.cancelled().await;
+        core.ending.store(true, std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(core.config.serving.shutdown_delay).await;
+    };
+    tokio::pin!(end);
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = &mut end => break,
             accepted = listener.accept() => accepted,
         };
         let (socket, address) = match accepted {
@@ -123,14 +135,15 @@ pub async fn serve(
                 continue;
             }
         };
-        let (core, acceptor, shutdown) = (core.clone(), acceptor.clone(), shutdown.clone());
+        let (core, acceptor, closing) = (core.clone(), acceptor.clone(), closing.clone());
         connections.spawn(async move {
-            if let Err(error) = connection(core, socket, address, acceptor, shutdown).await {
+            if let Err(error) = connection(core, socket, address, acceptor, closing).await {
                 tracing::debug!(%error, %address, "connection ended");
             }
         });
     }
     drop(listener);
+    closing.cancel();
     connections.close();
     let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
     Ok(())
@@ -144,34 +157,62 @@ async fn connection(
     shutdown: CancellationToken,
 ) -> Result<(), super::body::BoxError> {
     socket.set_nodelay(true)?;
+    keep_alive(&socket);
     let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await??;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let peer = Arc::new(Peer::new(address, chain));
+    let tls = stream.get_ref().1;
+    let peer = Arc::new(Peer::new(address, tls.peer_certificates().unwrap_or_default()));
+    let http1 = tls.alpn_protocol() != Some(b"h2");
+    let limits = core.config.serving;
+    let activity = Activity::new(limits, core.config.request_timeout);
+    let (known, ending) = (activity.clone(), shutdown.clone());
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (core, caller) = (core.clone(), Caller::Remote(peer.clone()));
-        async move { Ok::<_, std::convert::Infallible>(answer(core, caller, request.map(incoming)).await) }
+        let (entered, began) = (known.enter(), tokio::time::Instant::now());
+        let chance = limits.goaway_chance;
+        if chance > 0.0 && !http1 && crate::registry::fields::random_fraction() < chance {
+            known.leave();
+        }
+        let ending = ending.clone();
+        async move {
+            let answer = answer(core, caller, request.map(incoming)).await;
+            Ok::<_, std::convert::Infallible>(Counted::answer(answer, entered, began, &ending))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(32))
+        // of an idle connection too: heads have a time of their own
+        .header_read_timeout(limits.idle + Duration::from_secs(1))
         .max_headers(1000)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(1000)
+        .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(MAX_HEAD as u32)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .max_frame_size(STREAM_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // requests that wait for their turn don't keep others' bodies from coming
+        .initial_connection_window_size(STREAM_WINDOW * limits.max_streams)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(15));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        done = connection.as_mut() => return done,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    let io = TokioIo::new(Metered::new(stream, activity.clone()));
+    let connection = builder.serve_connection_with_upgrades(io, service).into_owned();
+    Guarded::new(connection, activity, http1, &shutdown).await
+}
+
+/// A client that went away without a word is noticed: while nothing is sent by probes, as Go sends them, and else by what
+/// it does not acknowledge.
+fn keep_alive(socket: &TcpStream) {
+    use rustix::net::sockopt;
+    let period = Duration::from_secs(180);
+    let set = sockopt::set_socket_keepalive(socket, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(socket, period))
+        .and_then(|()| sockopt::set_tcp_keepintvl(socket, Duration::from_secs(30)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(socket, 4))
+        .and_then(|()| sockopt::set_tcp_user_timeout(socket, 120_000));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a socket's keep-alive can't be set");
     }
-    connection.await
 }

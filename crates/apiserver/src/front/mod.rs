@@ -1,6 +1,7 @@
 //! HTTP: from a connection to a routed request with an identity, and back.
 
 pub mod body;
+pub mod connection;
 pub mod gzip;
 pub mod health;
 pub mod info;

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request};
 use machinery::Status;
 
 use super::body::Incoming;
+use super::connection::Lasts;
 use super::respond::{self, Answer};
 use super::{Body, Query, RequestInfo};
 use crate::audit::{Audit, Head};
@@ -51,6 +52,7 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
     }
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
     let streams = is_long_running(&info);
+    let watches = info.verb == "watch";
     let gzip = accepts_gzip(request.headers()) && !streams;
     let headers = request.headers().clone();
     let limit = match query.timeout() {
@@ -106,17 +108,23 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
     } else {
         match tokio::time::timeout(limit, work).await {
             Ok(answer) => answer,
-            Err(_) => {
-                let message = "Timeout: request did not complete within the allotted timeout".to_owned();
-                respond::status(&Status::new(504, "Timeout", message), &headers, false)
-            }
+            Err(_) => out_of_time(),
         }
     };
     let mut answer = audited.into_inner().respond(answer, streams).await;
+    if streams {
+        answer.extensions_mut().insert(if watches { Lasts::Watch } else { Lasts::Stream });
+    }
     if let Ok(id) = id.parse() {
         answer.headers_mut().insert("audit-id", id);
     }
     if gzip { super::gzip::maybe(answer) } else { answer }
+}
+
+/// The handler is not waited for, and upstream's timeout writes the bare inner form of the Status.
+fn out_of_time() -> Answer {
+    let body = r#"{"metadata":{},"status":"Failure","message":"Timeout: request did not complete within the allotted timeout","reason":"Timeout","details":{},"code":504}"#;
+    respond::bytes(504, "text/plain; charset=utf-8", format!("{body}\n"))
 }
 
 /// What metrics will be told of a request when its answer has been sent.

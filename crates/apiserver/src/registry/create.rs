@@ -11,12 +11,14 @@ use super::{Call, decode_body, encode, fields, read_body};
 use crate::admission::{self, Attributes, Operation};
 use crate::cache::Entry;
 use crate::front::body::Incoming;
-use crate::front::negotiate::Offer;
+use crate::front::negotiate::{Encoding, Offer};
 use crate::front::respond::Answer;
 use crate::kinds::Resource;
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let accepted = call.accept(Offer::OBJECT)?;
+    // what can't be read is not taken
+    Encoding::of_body(&call.headers, call.core.cbor)?;
     let options = write_options(call, "CreateOptions", false)?;
     let body = read_body(call, body).await?;
     let want = call.resource.gvk();

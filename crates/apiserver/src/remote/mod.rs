@@ -44,11 +44,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Upstream asks again after these.
+    /// Upstream asks again after these: not when nobody listens, nor for every refusal.
     pub fn passes(&self) -> bool {
         match self {
-            Error::Transport(_) => true,
-            Error::Refused { status, .. } => *status >= 500 || *status == 429,
+            Error::Transport(why) => why.contains("connection reset") || why.contains("connection closed"),
+            Error::Refused { status, .. } => matches!(status, 429 | 500 | 504),
         }
     }
 }

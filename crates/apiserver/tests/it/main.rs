@@ -2,6 +2,7 @@
 
 mod access;
 mod aggregation;
+mod asking;
 mod audit;
 mod encodings;
 mod hook;
@@ -12,6 +13,7 @@ mod policies;
 mod reads;
 mod removed;
 mod shared;
+mod slow;
 mod support;
 mod webhooks;
 mod wire;

@@ -312,6 +312,8 @@ async fn expressions_map_claims() {
                 "uid": {"expression": "claims.sub"},
                 "extra": [
                     {"key": "example.org/level", "valueExpression": "string(claims.level)"},
+                    // numbers are floats, as Go reads them
+                    {"key": "example.org/double", "valueExpression": "string(type(claims.level) == double)"},
                     {"key": "example.org/lists", "valueExpression": "claims.?lists.orValue([])"},
                     {"key": "example.org/escaped", "valueExpression": "claims.example__dot__org"},
                 ],
@@ -351,7 +353,7 @@ async fn expressions_map_claims() {
         user,
         json!({"username": "jane:o", "uid": "jane", "groups": ["a", "b", "system:authenticated"],
             "extra": {"authentication.kubernetes.io/credential-id": ["JTI=j1"],
-                "example.org/level": ["3"], "example.org/escaped": ["dotted"]}})
+                "example.org/level": ["3"], "example.org/double": ["true"], "example.org/escaped": ["dotted"]}})
     );
     let check = async |what: &str, changes: Value| {
         refused(&wire, what, &first.token(&claims(changes))).await;

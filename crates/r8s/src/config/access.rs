@@ -207,6 +207,21 @@ pub struct AccessSettings {
     /// Version of the events, audit.k8s.io/v1
     #[arg(long, value_name = "VERSION")]
     pub audit_webhook_version: Option<String>,
+    /// How long a request may take that is not a stream [default: 1m0s]
+    #[arg(long, value_name = "DURATION")]
+    pub request_timeout: Option<String>,
+    /// Seconds that a watch lasts at least, if it does not say [default: 1800]
+    #[arg(long, value_name = "SECONDS")]
+    pub min_request_timeout: Option<u64>,
+    /// How likely a request ends its HTTP/2 connection in order, 0 to 0.02 [default: 0]
+    #[arg(long, value_name = "FRACTION")]
+    pub goaway_chance: Option<f64>,
+    /// Requests at once on an HTTP/2 connection [default: 100]
+    #[arg(long, value_name = "N")]
+    pub http2_max_streams_per_connection: Option<u32>,
+    /// How long requests are still taken when the server ends, while /readyz fails [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub shutdown_delay_duration: Option<String>,
     /// An EncryptionConfiguration: what is stored enciphered
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
@@ -258,7 +273,8 @@ impl AccessSettings {
             audit_webhook_truncate_max_event_size audit_webhook_truncate_max_batch_size audit_webhook_version
             audit_log_format audit_webhook_initial_backoff
             encryption_provider_config
-            encryption_provider_config_automatic_reload enable_admission_plugins disable_admission_plugins
+            encryption_provider_config_automatic_reload request_timeout min_request_timeout goaway_chance
+            http2_max_streams_per_connection shutdown_delay_duration enable_admission_plugins disable_admission_plugins
             admission_control_config_file;
             oidc_required_claim service_account_issuer)
     }
@@ -288,6 +304,24 @@ impl AccessSettings {
         if let Some(names) = &given.disable_admission_plugins {
             config.disabled_admission = list(names);
         }
+        config.request_timeout =
+            duration(given.request_timeout.clone(), "request-timeout", config.request_timeout)?;
+        if let Some(seconds) = given.min_request_timeout {
+            config.min_request_timeout = Duration::from_secs(seconds);
+        }
+        let serving = &mut config.serving;
+        serving.goaway_chance = given.goaway_chance.unwrap_or(serving.goaway_chance);
+        if !(0.0..=0.02).contains(&serving.goaway_chance) {
+            bail!("--goaway-chance can not be less than 0 or greater than 0.02");
+        }
+        // 0 is the default, as upstream has it
+        serving.max_streams =
+            given.http2_max_streams_per_connection.filter(|n| *n > 0).unwrap_or(serving.max_streams);
+        serving.shutdown_delay = duration(
+            given.shutdown_delay_duration.clone(),
+            "shutdown-delay-duration",
+            serving.shutdown_delay,
+        )?;
         config.access = Access { client_ca_base: own, ..given.access()? };
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! `config.k8s.io`. <https://kubernetes.io/docs/reference/instrumentation/zpages/>, KEP-4827, KEP-4828.
 
 mod accept;
-mod flags;
+pub mod flags;
 mod status;
 #[cfg(test)]
 mod tests;
