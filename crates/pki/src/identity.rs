@@ -18,6 +18,8 @@ pub struct Identity {
     pub uids: Vec<String>,
     /// SHA-256 of the certificate, as upstream's `authentication.kubernetes.io/credential-id` shows it.
     pub credential_id: String,
+    /// Until when the certificate is good, in seconds since 1970.
+    pub not_after: i64,
 }
 
 /// Reads the subject of a DER certificate. The chain must have been verified by the TLS layer.
@@ -35,6 +37,7 @@ pub fn identity(der: &[u8]) -> Result<Identity> {
             .map(|a| text(a).unwrap_or_default())
             .collect(),
         credential_id: format!("X509SHA256={}", hex(digest.as_ref())),
+        not_after: certificate.validity().not_after.timestamp(),
     })
 }
 

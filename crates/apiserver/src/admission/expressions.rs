@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::time::Instant;
 
 use cel::{Activation, Authz, Check, Decision, EvalError, Program};
 use machinery::{Get, Value, meta};
@@ -10,6 +11,7 @@ use resources::admissionregistration::expressions::VARIABLES;
 use super::{Attributes, cached};
 use crate::authn::User;
 use crate::authz;
+use crate::metrics::{Came, Conditions};
 use crate::registry::Call;
 
 /// An expression with what became of it.
@@ -199,12 +201,25 @@ pub enum Met {
     Error(String),
 }
 
-/// Asks match conditions. `ignore`: the failure policy.
-pub fn conditions<'a>(inputs: &'a Inputs<'a>, all: &'a [Named], ignore: bool) -> Met {
+/// Asks match conditions. `ignore`: the failure policy; `of`: whose they are, for the metrics.
+pub fn conditions<'a>(inputs: &'a Inputs<'a>, all: &'a [Named], ignore: bool, of: &Conditions<'_>) -> Met {
     if all.is_empty() {
         return Met::Yes;
     }
-    let failed = |why: String| if ignore { Met::No } else { Met::Error(why) };
+    let began = Instant::now();
+    let (met, failed) = judge(inputs, all, ignore);
+    let came = match met {
+        _ if failed => Came::Error,
+        Met::Yes => Came::True,
+        _ => Came::False,
+    };
+    inputs.call.core.metrics.admission.conditions(of, began.elapsed(), came);
+    met
+}
+
+/// And whether that is for an error.
+fn judge<'a>(inputs: &'a Inputs<'a>, all: &'a [Named], ignore: bool) -> (Met, bool) {
+    let failed = |why: String| (if ignore { Met::No } else { Met::Error(why) }, true);
     let evaluation = Evaluation::new(inputs, cel::MATCH_CONDITIONS_BUDGET);
     let mut results = Vec::new();
     for condition in all {
@@ -216,14 +231,14 @@ pub fn conditions<'a>(inputs: &'a Inputs<'a>, all: &'a [Named], ignore: bool) ->
     let mut errors: Vec<String> = Vec::new();
     for result in results {
         match result {
-            Ok(cel::Value::Bool(false)) => return Met::No,
+            Ok(cel::Value::Bool(false)) => return (Met::No, false),
             Ok(_) => {}
             Err(why) if !errors.contains(&why) => errors.push(why),
             Err(_) => {}
         }
     }
     match errors.len() {
-        0 => Met::Yes,
+        0 => (Met::Yes, false),
         1 => failed(errors.remove(0)),
         _ => failed(format!("[{}]", errors.join(", "))),
     }

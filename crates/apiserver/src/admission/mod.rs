@@ -40,6 +40,7 @@ use machinery::{GroupVersionKind, Status, Value};
 
 use crate::cache::Entry;
 use crate::kinds::Resource;
+use crate::metrics::{Clock, Half};
 use crate::registry::Call;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +180,12 @@ pub async fn mutate(call: &mut Call, attributes: &mut Attributes) -> Result<(), 
 
 async fn round(call: &mut Call, attributes: &mut Attributes) -> Result<(), Status> {
     let core = call.core.clone();
-    for plugin in &core.admission.plugins {
+    let mut clock = Clock::start(&core.metrics.admission, Half::Admit, attributes.operation);
+    for (at, plugin) in core.admission.plugins.iter().enumerate() {
         if let Some(mutate) = plugin.mutate {
-            mutate(call, attributes).await?;
+            let result = mutate(call, attributes).await;
+            clock.plugin(at, plugin.name, result.is_err());
+            result?;
         }
     }
     Ok(())
@@ -190,9 +194,12 @@ async fn round(call: &mut Call, attributes: &mut Attributes) -> Result<(), Statu
 /// The validating half, on the object as it will be stored.
 pub async fn validate(call: &mut Call, attributes: &Attributes) -> Result<(), Status> {
     let core = call.core.clone();
-    for plugin in &core.admission.plugins {
+    let mut clock = Clock::start(&core.metrics.admission, Half::Validate, attributes.operation);
+    for (at, plugin) in core.admission.plugins.iter().enumerate() {
         if let Some(validate) = plugin.validate {
-            validate(call, attributes).await?;
+            let result = validate(call, attributes).await;
+            clock.plugin(at, plugin.name, result.is_err());
+            result?;
         }
     }
     Ok(())

@@ -70,13 +70,16 @@ pub async fn authenticate(
     warnings: &mut Vec<String>,
 ) -> Result<User, Status> {
     let mut errors = Vec::new();
-    for found in [
-        peer.proxied_user(&core.authn.authorities, &core.config, headers),
-        peer.certificate_user(&core.authn.authorities),
+    for (found, own) in [
+        (peer.proxied_user(&core.authn.authorities, &core.config, headers), false),
+        (peer.certificate_user(&core.authn.authorities), true),
     ] {
         match found {
             Ok(Some(user)) => {
                 headers.remove(AUTHORIZATION);
+                if let Some(until) = peer.expires().filter(|_| own) {
+                    core.metrics.access.certificate((until - jiff::Timestamp::now().as_second()) as f64);
+                }
                 return Ok(user.authenticated());
             }
             Ok(None) => {}

@@ -137,6 +137,11 @@ impl Peer {
         Ok(Some(user.with_extra(extra)))
     }
 
+    /// Until when the client's certificate is good, in seconds since 1970.
+    pub fn expires(&self) -> Option<i64> {
+        self.identity.as_ref().map(|identity| identity.not_after)
+    }
+
     /// The user that a front proxy vouches for in its headers, which are taken out.
     pub fn proxied_user(
         &self,

@@ -10,6 +10,7 @@ pub use config::Chain;
 pub use rules::{Grant, Rule};
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use machinery::field::go_quote;
@@ -281,7 +282,9 @@ pub async fn permit(
 ) -> Result<(), Status> {
     let selectors = if user.is_in(MASTERS) { None } else { Selectors::of(info, query) };
     let attributes = Attributes { selectors: selectors.as_ref(), ..Attributes::of(info) };
+    let began = Instant::now();
     let decision = decide(core, user, &attributes).await;
+    core.metrics.access.authorized(&decision, began.elapsed());
     audit.decision(decision.allowed(), &decision.reason, &decision.error);
     if decision.allowed() {
         return Ok(());

@@ -47,6 +47,20 @@ struct State {
     floor: i64,
     history: VecDeque<Arc<Event>>,
     watchers: Watchers,
+    counts: Counts,
+}
+
+/// What has passed through a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Complete loads.
+    pub loads: u64,
+    /// Changes seen.
+    pub received: u64,
+    /// Changes given to watches, once for each.
+    pub dispatched: u64,
+    /// Objects that loads brought.
+    pub initial: u64,
 }
 
 /// The revision asked for is older than the history kept.
@@ -73,6 +87,7 @@ impl Cache {
             floor: 0,
             history: VecDeque::new(),
             watchers: Watchers::new(fields.len()),
+            counts: Counts::default(),
         };
         Self { namespaced, window, fields, state: Mutex::new(state), handoff: Mutex::default() }
     }
@@ -90,6 +105,15 @@ impl Cache {
 
     pub fn len(&self) -> usize {
         self.state.lock().objects.len()
+    }
+
+    /// How many changes a watch may be behind.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
     }
 
     /// How much there is.
@@ -148,7 +172,8 @@ impl Cache {
             let size = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |e| e.bare.len());
             state.bytes = state.bytes + size(&new) - size(&old);
             let event = Arc::new(Event::new(revision, key, old, new, self.namespaced));
-            state.watchers.dispatch(&event);
+            state.counts.received += 1;
+            state.counts.dispatched += state.watchers.dispatch(&event);
             state.history.push_back(event);
         }
         state.revision = state.revision.max(revision);
@@ -167,6 +192,8 @@ impl Cache {
         let mut state = self.state.lock();
         state.revision = objects.values().map(|e| e.revision).max().unwrap_or(0);
         state.bytes = objects.values().map(|e| e.bare.len()).sum();
+        state.counts.loads += 1;
+        state.counts.initial += objects.len() as u64;
         state.objects = objects;
         state.history.clear();
         state.floor = revision;

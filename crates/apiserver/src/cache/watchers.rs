@@ -157,13 +157,14 @@ impl Watchers {
         self.all.0.len() + count(self.namespaces.get(namespace)) + count(self.keys.get(key))
     }
 
-    pub fn dispatch(&mut self, event: &Arc<Event>) {
-        self.all.send(event);
+    /// To how many?
+    pub fn dispatch(&mut self, event: &Arc<Event>) -> u64 {
+        let mut sent = self.all.send(event);
         if let Some(bucket) = self.namespaces.get_mut(event.namespace()) {
-            bucket.send(event);
+            sent += bucket.send(event);
         }
         if let Some(bucket) = self.keys.get_mut(&*event.key) {
-            bucket.send(event);
+            sent += bucket.send(event);
         }
         for (at, map) in self.fields.iter_mut().enumerate().filter(|(_, map)| !map.is_empty()) {
             let value = |e: &Option<Arc<Entry>>| e.as_ref().map(|e| e.fields[at].clone());
@@ -172,18 +173,25 @@ impl Watchers {
                 if let (Some(value), false) = (value, twice)
                     && let Some(bucket) = map.get_mut(value)
                 {
-                    bucket.send(event);
+                    sent += bucket.send(event);
                 }
             }
         }
+        sent
     }
 }
 
 impl Bucket {
-    fn send(&mut self, event: &Arc<Event>) {
+    fn send(&mut self, event: &Arc<Event>) -> u64 {
+        let mut sent = 0;
         self.0.retain(|watcher| match watcher.interest.change(event) {
-            Some(change) => watcher.queue.try_send((change, event.clone())).is_ok(),
+            Some(change) => {
+                let fits = watcher.queue.try_send((change, event.clone())).is_ok();
+                sent += u64::from(fits);
+                fits
+            }
             None => !watcher.queue.is_closed(),
         });
+        sent
     }
 }

@@ -158,7 +158,11 @@ async fn connection(
 ) -> Result<(), super::body::BoxError> {
     socket.set_nodelay(true)?;
     keep_alive(&socket);
-    let stream = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await??;
+    let accepted = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(socket)).await;
+    if !matches!(accepted, Ok(Ok(_))) {
+        core.metrics.handshake_failed();
+    }
+    let stream = accepted??;
     let tls = stream.get_ref().1;
     let peer = Arc::new(Peer::new(address, tls.peer_certificates().unwrap_or_default()));
     let http1 = tls.alpn_protocol() != Some(b"h2");

@@ -265,6 +265,7 @@ async fn identified(
 ) -> Result<Arc<User>, Status> {
     // whatever was acknowledged before counts for all that follows: roles, namespaces, quotas, the object itself
     core.fresh().await?;
+    let began = Instant::now();
     let identified = match caller {
         Caller::Trusted(user) => Ok(user.clone()),
         Caller::Remote(peer) => {
@@ -272,6 +273,7 @@ async fn identified(
             found.map(Arc::new)
         }
     };
+    core.metrics.access.authenticated(identified.as_deref().ok(), began.elapsed());
     let mut audit = Audit::default();
     if let Some(auditor) = &core.auditor {
         let address = match caller {

@@ -204,7 +204,7 @@ async fn other(
         ["debug", "api_priority_and_fairness", page] => {
             Ok(crate::flow::dump(&core.flow, page, query).unwrap_or_else(respond::not_found_text))
         }
-        ["metrics"] => Ok(metrics_page(crate::metrics::page(core))),
+        ["metrics"] => Ok(metrics_page(crate::metrics::page(core).await)),
         ["metrics", "slis"] => Ok(metrics_page(crate::metrics::slis(core))),
         _ => Ok(respond::not_found_text()),
     }

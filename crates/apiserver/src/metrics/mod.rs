@@ -3,93 +3,47 @@
 //!
 //! A request costs one lookup of its series; what can be read off the server is read when somebody asks.
 
+mod access;
+mod admission;
 mod family;
 mod flow;
 mod now;
 mod requests;
 
+pub use access::Access;
+pub use admission::{Admission, Asked, Came, Clock, Conditions, Half};
 pub use flow::Flows;
 pub use now::process_start;
-pub use requests::{Known, Lasting, Requests, Seen, Watched};
+pub use requests::{Known, Lasting, Requests, Seen, Watched, scope};
 
-use family::{About, Counters, Family, Histograms, Written};
+use family::{About, Counters, Family, Written};
 
 /// All that is counted while the server runs.
 pub struct Metrics {
     pub requests: Requests,
     pub flow: Flows,
     pub admission: Admission,
-    pub authentication: Histograms,
-    pub authorization: Histograms,
+    pub access: Access,
     checks: Counters,
+    handshakes: Counters,
 }
-
-pub struct Admission {
-    /// By name, type, operation and whether it refused.
-    pub plugins: Histograms,
-    pub steps: Histograms,
-    pub webhooks: Histograms,
-}
-
-const ADMISSION: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
-const WEBHOOKS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
-/// From a millisecond on, doubling.
-const DOUBLING: &[f64] = &[
-    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
-];
 
 impl Default for Metrics {
     fn default() -> Self {
+        let handshakes = Family::new(About {
+            name: "apiserver_tls_handshake_errors_total",
+            stability: "ALPHA",
+            help: "Connections that ended in the TLS handshake.",
+            labels: &[],
+        });
+        // there from the beginning: none is an answer, too
+        handshakes.with(&[]);
         Self {
+            handshakes,
             requests: Requests::default(),
             flow: Flows::default(),
-            admission: Admission {
-                plugins: Family::shaped(
-                    About {
-                        name: "apiserver_admission_controller_admission_duration_seconds",
-                        stability: "STABLE",
-                        help: "Time that each admission plugin takes, by operation and type (validate, admit).",
-                        labels: &["name", "type", "operation", "rejected"],
-                    },
-                    ADMISSION,
-                ),
-                steps: Family::shaped(
-                    About {
-                        name: "apiserver_admission_step_admission_duration_seconds",
-                        stability: "STABLE",
-                        help: "Time that each step of admission takes, by operation and type (validate, admit).",
-                        labels: &["type", "operation", "rejected"],
-                    },
-                    ADMISSION,
-                ),
-                webhooks: Family::shaped(
-                    About {
-                        name: "apiserver_admission_webhook_admission_duration_seconds",
-                        stability: "STABLE",
-                        help: "Time that each admission webhook takes, by operation and type (validating, admit).",
-                        labels: &["name", "type", "operation", "rejected"],
-                    },
-                    WEBHOOKS,
-                ),
-            },
-            authentication: Family::shaped(
-                About {
-                    name: "authentication_duration_seconds",
-                    stability: "ALPHA",
-                    help: "Time that authentication takes, by result.",
-                    labels: &["result"],
-                },
-                DOUBLING,
-            ),
-            authorization: Family::shaped(
-                About {
-                    name: "authorization_duration_seconds",
-                    stability: "ALPHA",
-                    help: "Time that authorization takes, by result.",
-                    labels: &["result"],
-                },
-                DOUBLING,
-            ),
+            admission: Admission::default(),
+            access: Access::default(),
             checks: Family::new(now::CHECKS),
         }
     }
@@ -97,17 +51,17 @@ impl Default for Metrics {
 
 impl Metrics {
     fn families(&self) -> Vec<&dyn Written> {
-        let mut all: Vec<&dyn Written> = vec![
-            &self.admission.plugins,
-            &self.admission.steps,
-            &self.admission.webhooks,
-            &self.authentication,
-            &self.authorization,
-            &self.checks,
-        ];
+        let mut all: Vec<&dyn Written> = vec![&self.checks, &self.handshakes];
+        all.extend(self.admission.families());
+        all.extend(self.access.families());
         all.extend(self.requests.families());
         all.extend(self.flow.families());
         all
+    }
+
+    /// A connection ended in the TLS handshake.
+    pub fn handshake_failed(&self) {
+        self.handshakes.with(&[]).inc();
     }
 
     /// A health check was made: of `kind` healthz, livez or readyz.
@@ -117,8 +71,9 @@ impl Metrics {
 }
 
 /// The whole page.
-pub fn page(core: &crate::server::Core) -> String {
+pub async fn page(core: &crate::server::Core) -> String {
     let mut parts = now::parts(core);
+    parts.extend(now::storage(core).await);
     for family in core.metrics.families() {
         let mut text = String::new();
         family.write(&mut text);

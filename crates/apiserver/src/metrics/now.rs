@@ -52,6 +52,9 @@ pub fn parts(core: &Core) -> Parts {
     objects(core, &mut out);
     inflight(core, &mut out);
     levels(core, &mut out);
+    caches(core, &mut out);
+    services(core, &mut out);
+    aggregated(core, &mut out);
     build(core, &mut out);
     process(&mut out);
     let mut parts = out.0;
@@ -89,6 +92,80 @@ fn objects(core: &Core, out: &mut Writer) {
         "gauge",
         versions,
     );
+}
+
+/// How large the store is. Nothing if it does not say.
+pub async fn storage(core: &Core) -> Parts {
+    let mut out = Writer(Vec::new());
+    if let Ok(status) = core.store.status().await {
+        let words = "Bytes of the database behind the API.";
+        let size = about("apiserver_storage_size_bytes", "STABLE", words, &["storage_cluster_id"]);
+        out.add(size, "gauge", vec![(vec!["etcd-0".to_owned()], status.size as f64)]);
+    }
+    out.0
+}
+
+fn caches(core: &Core, out: &mut Writer) {
+    let map = core.kinds.now();
+    let all: Vec<_> = map
+        .homes()
+        .map(|home| {
+            let labels = vec![home.name.group.clone(), home.name.resource.clone()];
+            (labels, home.cache.counts(), home.cache.window())
+        })
+        .collect();
+    let by = &["group", "resource"];
+    let mut add = |name, stability, help, value: fn(&crate::cache::Counts) -> u64| {
+        let series = all.iter().filter(|(_, counts, _)| value(counts) > 0);
+        let series = series.map(|(labels, counts, _)| (labels.clone(), value(counts) as f64)).collect();
+        out.add(about(name, stability, help, by), "counter", series);
+    };
+    add("apiserver_storage_events_received_total", "BETA", "Changes that the store told of.", |c| c.received);
+    add("apiserver_watch_cache_events_received_total", "ALPHA", "Changes that reached a watch cache.", |c| {
+        c.received
+    });
+    add("apiserver_watch_cache_events_dispatched_total", "ALPHA", "Changes given to watches.", |c| {
+        c.dispatched
+    });
+    add("apiserver_watch_cache_initializations_total", "ALPHA", "Complete loads of a watch cache.", |c| {
+        c.loads
+    });
+    add("apiserver_init_events_total", "ALPHA", "Objects that loads of a watch cache brought.", |c| {
+        c.initial
+    });
+    let windows = all.iter().map(|(labels, _, window)| (labels.clone(), *window as f64)).collect();
+    let words = "Changes of a resource that stay watchable.";
+    out.add(about("watch_cache_capacity", "ALPHA", words, by), "gauge", windows);
+}
+
+fn services(core: &Core, out: &mut Writer) {
+    let ranges = core.services.addresses();
+    let mut add = |name, help, value: fn(&(String, u64, u64)) -> u64| {
+        let series = ranges.iter().map(|range| (vec![range.0.clone()], value(range) as f64)).collect();
+        out.add(about(name, "ALPHA", help, &["cidr"]), "gauge", series);
+    };
+    add("kube_apiserver_clusterip_allocator_allocated_ips", "Addresses that Services have.", |r| r.1);
+    add("kube_apiserver_clusterip_allocator_available_ips", "Addresses that are free for Services.", |r| r.2);
+    let (all, used) = (core.services.ports().clone().count(), core.services.allocated_ports());
+    let mut add = |name, help, value: usize| out.one(about(name, "ALPHA", help, &[]), "gauge", value as f64);
+    add("kube_apiserver_nodeport_allocator_allocated_ports", "Node ports that Services have.", used);
+    let free = all.saturating_sub(used);
+    add("kube_apiserver_nodeport_allocator_available_ports", "Node ports that are free.", free);
+}
+
+/// Versions that are served here are always available.
+fn aggregated(core: &Core, out: &mut Writer) {
+    let mut series: Vec<(Vec<String>, f64)> = Vec::new();
+    for group in core.kinds.now().groups.iter().filter(|group| !group.name.is_empty()) {
+        series.extend(group.versions.iter().map(|version| (vec![format!("{version}.{}", group.name)], 0.0)));
+    }
+    series.push((vec!["v1.".to_owned()], 0.0));
+    for remote in core.aggregator.now().remotes.values() {
+        let name = format!("{}.{}", remote.version, remote.group);
+        series.push((vec![name], f64::from(u8::from(!remote.available))));
+    }
+    let words = "APIServices that are not available: 1.";
+    out.add(about("aggregator_unavailable_apiservice", "ALPHA", words, &["name"]), "gauge", series);
 }
 
 fn inflight(core: &Core, out: &mut Writer) {
@@ -186,6 +263,15 @@ fn build(core: &Core, out: &mut Writer) {
     let values = fields.map(|field| version[field].as_str().unwrap_or("").to_owned()).to_vec();
     let info = about("kubernetes_build_info", "BETA", "What was built, from what: always 1.", labels);
     out.add(info, "gauge", vec![(values, 1.0)]);
+    let binary = core.config.git_version.trim_start_matches('v').to_owned();
+    let values = vec![binary, "kube".to_owned(), "1.36".to_owned(), "1.35".to_owned()];
+    let labels = &["binary", "component", "emulation", "min_compat"];
+    let words = "The versions that the server is, acts as and is compatible with: always 1.";
+    out.add(about("version_info", "ALPHA", words, labels), "gauge", vec![(values, 1.0)]);
+    let words = "Metrics that are hidden.";
+    out.one(about("hidden_metrics_total", "BETA", words, &[]), "counter", 0.0);
+    let words = "Metrics that are switched off.";
+    out.one(about("disabled_metrics_total", "BETA", words, &[]), "counter", 0.0);
     let set = &core.config.feature_gates;
     let gates = crate::gates::known().map(|gate| {
         let stage = if gate.stage == "GA" { "" } else { gate.stage };

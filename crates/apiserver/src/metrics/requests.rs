@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use super::family::{About, Counter, Counters, Family, Gauge, Gauges, Histogram, Histograms, Written};
 use crate::front::{Query, RequestInfo};
+use crate::kinds::Resource;
 
 const DURATION: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
@@ -17,6 +18,8 @@ const SLI: &[f64] = &[
     0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
     45.0, 60.0,
 ];
+const LISTS: &[f64] =
+    &[0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
 const SIZES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 const BODIES: &[f64] = &[
     5e4, 1.5e5, 2.5e5, 3.5e5, 4.5e5, 5.5e5, 6.5e5, 7.5e5, 8.5e5, 9.5e5, 1.05e6, 1.15e6, 1.25e6, 1.35e6,
@@ -38,6 +41,7 @@ pub struct Requests {
     deprecated: Gauges,
     events: Counters,
     event_sizes: Histograms,
+    lists: Histograms,
     /// The series of each kind of request, found with one lookup.
     known: RwLock<HashMap<Box<str>, Arc<Known>>>,
 }
@@ -144,6 +148,15 @@ impl Default for Requests {
                 ),
                 EVENTS,
             ),
+            lists: Family::shaped(
+                about(
+                    "apiserver_watch_list_duration_seconds",
+                    "BETA",
+                    "Time until a watch has told of all objects there are.",
+                    &["group", "version", "resource", "scope"],
+                ),
+                LISTS,
+            ),
             known: RwLock::default(),
         }
     }
@@ -207,6 +220,7 @@ impl Requests {
             &self.deprecated,
             &self.events,
             &self.event_sizes,
+            &self.lists,
         ]
     }
 
@@ -221,6 +235,12 @@ impl Requests {
         if let Some(sizes) = &known.sizes {
             self.sizes.note(sizes, seen.size as f64);
         }
+    }
+
+    /// A watch of this scope has told of all objects of a resource.
+    pub fn watch_listed(&self, resource: &Resource, scope: &str, took: Duration) {
+        let labels = [&*resource.group, &*resource.version, &*resource.name, scope];
+        self.lists.observe(&labels, took.as_secs_f64());
     }
 
     /// The body of a write was read.
@@ -304,7 +324,8 @@ impl Requests {
     }
 }
 
-fn scope(info: &RequestInfo) -> &'static str {
+/// How much of a resource a request is about.
+pub fn scope(info: &RequestInfo) -> &'static str {
     match () {
         () if !info.name.is_empty() || info.verb == "create" => "resource",
         () if !info.namespace.is_empty() => "namespace",

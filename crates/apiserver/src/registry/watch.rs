@@ -29,6 +29,7 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 const BLOCK: usize = 64 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
+    let began = Instant::now();
     let socket = websocket::wanted(&call.headers);
     let accepted = call.accept(Offer::WATCH)?;
     let options = list_options(call, true)?;
@@ -45,6 +46,8 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
     };
     let include = table::Include::parse(&call.query)?;
     let mut stream = Stream {
+        began,
+        scope: crate::metrics::scope(&call.info),
         core: call.core.clone(),
         resource: call.resource.clone(),
         encoder: Encoder {
@@ -165,6 +168,8 @@ fn matching(objects: &Snapshot, interest: &Interest, namespace: &str) -> Vec<Arc
 
 struct Stream {
     core: Arc<Core>,
+    began: Instant,
+    scope: &'static str,
     resource: Arc<Resource>,
     encoder: Encoder,
     /// A block is sent when it is this long.
@@ -208,6 +213,7 @@ impl Stream {
         }
         if let Some(revision) = self.bookmark_after_initial.take() {
             self.encoder.bookmark(&mut out, revision, true);
+            self.core.metrics.requests.watch_listed(&self.resource, self.scope, self.began.elapsed());
         }
         if !out.is_empty() {
             return Some(out.freeze());

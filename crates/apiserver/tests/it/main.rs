@@ -7,6 +7,7 @@ mod audit;
 mod encodings;
 mod hook;
 mod https;
+mod instruments;
 mod objects;
 mod oidc;
 mod policies;

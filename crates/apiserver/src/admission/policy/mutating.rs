@@ -12,6 +12,7 @@ use crate::admission::expressions::{
 };
 use crate::admission::seen::{Seen, request};
 use crate::admission::{Attributes, Operation, Plugin, forbidden};
+use crate::metrics::Conditions;
 use crate::registry::Call;
 
 pub static PLUGIN: Plugin = Plugin {
@@ -177,7 +178,8 @@ fn ask(
         version: &invocation.matched.resource.version,
     };
     let Some(mutation) = mutation else {
-        return match conditions(&inputs, &policy.conditions, policy.ignores) {
+        let of = Conditions { name: &policy.name, webhook: None, operation: a.operation };
+        return match conditions(&inputs, &policy.conditions, policy.ignores, &of) {
             Met::Yes => Ok(None),
             Met::No => Err(Stop::Skip),
             Met::Error(why) => Err(Stop::Failed(why)),

@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicies: expressions that must hold, with what happens when they do not.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use machinery::status::Cause;
@@ -12,6 +13,7 @@ use crate::admission::expressions::{
 };
 use crate::admission::seen::{Seen, request};
 use crate::admission::{Attributes, Plugin, forbidden};
+use crate::metrics::Conditions;
 use crate::registry::Call;
 
 pub static PLUGIN: Plugin = Plugin {
@@ -41,6 +43,8 @@ struct Decision {
     annotations: Vec<(String, String)>,
     /// Denials whatever the binding's actions are.
     broken: Vec<String>,
+    /// Errors that the failure policy overlooks.
+    overlooked: Vec<String>,
 }
 
 async fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
@@ -80,9 +84,14 @@ async fn validate(call: &mut Call, a: &Attributes) -> Result<(), Status> {
             }
         };
         for params in &invocation.params {
+            let began = Instant::now();
             let decision = decide(call, a, invocation, &seen, params, &namespace);
+            let took = began.elapsed();
+            for message in decision.overlooked {
+                core.metrics.admission.policy(&policy.name, &binding.name, &message, "allow", took);
+            }
             for (at, denial) in decision.denials {
-                act(call, invocation, at, denial, &mut denied);
+                act(call, invocation, at, denial, took, &mut denied);
             }
             for message in decision.broken {
                 let denial = Denial { message, reason: String::new() };
@@ -130,20 +139,28 @@ fn act(
     invocation: &Invocation,
     at: usize,
     denial: Denial,
+    took: Duration,
     denied: &mut Vec<(String, Option<String>, Denial)>,
 ) {
     let (policy, binding) = (invocation.policy(), invocation.binding());
+    let metrics = call.core.metrics.clone();
+    let told = |action| metrics.admission.policy(&policy.name, &binding.name, &denial.message, action, took);
     for action in &binding.actions {
         match action.as_str() {
             "Deny" => {
+                told("deny");
                 let again = Denial { message: denial.message.clone(), reason: denial.reason.clone() };
                 denied.push((policy.name.clone(), Some(binding.name.clone()), again));
             }
-            "Warn" => call.warnings.push(format!(
-                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                policy.name, binding.name, denial.message
-            )),
+            "Warn" => {
+                told("warn");
+                call.warnings.push(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                    policy.name, binding.name, denial.message
+                ));
+            }
             "Audit" => {
+                told("audit");
                 let failure = json!([{"message": denial.message, "policy": binding.policy, "binding": binding.name,
                     "expressionIndex": at, "validationActions": binding.actions}]);
                 call.annotate("validation.policy.admission.k8s.io/validation_failure", &failure.to_string());
@@ -176,12 +193,12 @@ fn decide(
         version: &invocation.matched.resource.version,
     };
     let mut out = Decision::default();
-    let error = |out: &mut Decision, at: usize, message: String| {
-        if !policy.ignores {
-            out.denials.push((at, Denial { message, reason: String::new() }));
-        }
+    let error = |out: &mut Decision, at: usize, message: String| match policy.ignores {
+        true => out.overlooked.push(message),
+        false => out.denials.push((at, Denial { message, reason: String::new() })),
     };
-    match conditions(&Inputs { namespace: &Value::Null, ..inputs }, &policy.conditions, policy.ignores) {
+    let of = Conditions { name: &policy.name, webhook: None, operation: a.operation };
+    match conditions(&Inputs { namespace: &Value::Null, ..inputs }, &policy.conditions, policy.ignores, &of) {
         Met::Yes => {}
         Met::No => return out,
         Met::Error(why) => {

@@ -8,14 +8,28 @@ use super::review::{response, review};
 use super::{Client, Webhook, post};
 use crate::admission::Attributes;
 use crate::admission::seen::{Seen, request};
+use crate::metrics::Asked;
 use crate::registry::{Call, fields};
 
 /// Why there is no answer.
 pub enum Failed {
     /// It could not be called, or answered nonsense: the failure policy decides.
     Calling(String),
+    /// It said no.
+    Refused(Box<Status>),
     /// In any case.
     Status(Box<Status>),
+}
+
+impl Failed {
+    /// For the metrics.
+    pub fn asked(&self, hook: &Webhook) -> Asked {
+        match self {
+            Failed::Calling(_) => Asked::Failed { ignored: hook.ignores },
+            Failed::Refused(status) => Asked::Refused(status.code),
+            Failed::Status(_) => Asked::Broken,
+        }
+    }
 }
 
 /// Its response.

@@ -21,6 +21,7 @@ use super::expressions::{Expression, Inputs, Met, Named, conditions};
 use super::hooks::GROUP;
 use super::matching::{Matched, Selectors, matching};
 use super::seen::{Seen, request};
+use crate::metrics::{Conditions, Half};
 use crate::registry::Call;
 
 /// One webhook of a configuration.
@@ -93,7 +94,7 @@ fn is_exempt(a: &Attributes) -> bool {
 
 impl Webhook {
     /// What is to be sent to it; none if the request is nothing to it.
-    async fn wants(&self, call: &Call, a: &Attributes) -> Result<Option<Seen>, Status> {
+    async fn wants(&self, call: &Call, a: &Attributes, half: Half) -> Result<Option<Seen>, Status> {
         let selected = self.selectors.matches(call, a);
         if matches!(selected, Ok(false)) {
             return Ok(None);
@@ -101,7 +102,7 @@ impl Webhook {
         let Some(matched) = matching(call, a, &self.rules, self.equivalent) else { return Ok(None) };
         selected?;
         let seen = Seen::new(call, a, &matched).await?;
-        match self.conditions_met(call, a, &matched, &seen) {
+        match self.conditions_met(call, a, &matched, &seen, half) {
             Met::Yes => Ok(Some(seen)),
             Met::No => Ok(None),
             Met::Error(why) => {
@@ -111,7 +112,7 @@ impl Webhook {
         }
     }
 
-    fn conditions_met(&self, call: &Call, a: &Attributes, matched: &Matched, seen: &Seen) -> Met {
+    fn conditions_met(&self, call: &Call, a: &Attributes, matched: &Matched, seen: &Seen, half: Half) -> Met {
         if self.conditions.is_empty() {
             return Met::Yes;
         }
@@ -128,7 +129,8 @@ impl Webhook {
             group: &matched.resource.group,
             version: &matched.resource.version,
         };
-        conditions(&inputs, &self.conditions, self.ignores)
+        let of = Conditions { name: &self.name, webhook: Some(half), operation: a.operation };
+        conditions(&inputs, &self.conditions, self.ignores, &of)
     }
 
     /// It could not be asked.

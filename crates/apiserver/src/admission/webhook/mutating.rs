@@ -1,5 +1,7 @@
 //! Mutating webhooks: asked one after the other, each sees what those before it changed.
 
+use std::time::Instant;
+
 use base64::Engine;
 use futures_util::FutureExt;
 use machinery::patch::json::Patch;
@@ -9,6 +11,7 @@ use super::ask::{Failed, ask, note};
 use super::{Webhook, is_exempt, webhooks};
 use crate::admission::seen::Seen;
 use crate::admission::{Attributes, Plugin};
+use crate::metrics::{Asked, Half};
 use crate::registry::Call;
 
 pub static PLUGIN: Plugin = Plugin {
@@ -31,12 +34,16 @@ async fn mutate(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
     a.reinvocation.webhooks.begin(second, before.as_ref());
     a.object = before;
     for (at, hook) in all.iter().flat_map(|c| c.iter()).enumerate() {
-        let Some(seen) = hook.wants(call, a).await? else { continue };
+        let Some(seen) = hook.wants(call, a, Half::Admit).await? else { continue };
         if second && !a.reinvocation.webhooks.is_to_be_asked(&hook.id) {
             continue;
         }
         let place = format!("round_{}_index_{at}", usize::from(second));
+        let began = Instant::now();
         let result = Box::pin(one(call, hook, a, seen, &place)).await;
+        let asked = result.as_ref().map_or_else(|failed| failed.asked(hook), |_| Asked::Allowed);
+        let (metrics, operation) = (&core.metrics.admission, a.operation);
+        metrics.webhook(&hook.name, Half::Admit, operation, began.elapsed(), asked);
         let changed = *result.as_ref().unwrap_or(&false);
         let about = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
         call.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &about.to_string());
@@ -49,7 +56,7 @@ async fn mutate(call: &mut Call, a: &mut Attributes) -> Result<(), Status> {
         }
         match result {
             Ok(_) => {}
-            Err(Failed::Status(status)) => return Err(*status),
+            Err(Failed::Status(status) | Failed::Refused(status)) => return Err(*status),
             Err(Failed::Calling(why)) if hook.ignores => {
                 tracing::warn!(webhook = hook.name, why, "a webhook failed and is ignored");
                 let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
@@ -76,7 +83,7 @@ async fn one(
     note(call, hook, &response);
     let fatal = |status: Status| Failed::Status(Box::new(status));
     if response.flag("allowed") != Some(true) {
-        return Err(fatal(hook.refusal(response.at("status"))));
+        return Err(Failed::Refused(Box::new(hook.refusal(response.at("status")))));
     }
     let patch = base64::engine::general_purpose::STANDARD.decode(response.text("patch")).unwrap_or_default();
     if patch.is_empty() {

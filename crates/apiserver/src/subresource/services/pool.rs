@@ -105,6 +105,21 @@ impl Allocators {
         &self.ports
     }
 
+    /// Each range with its allocated and its free addresses.
+    pub fn addresses(&self) -> Vec<(String, u64, u64)> {
+        let taken = self.taken.lock();
+        let of = |range: &Range| {
+            let used = taken.ips.iter().filter(|ip| range.contains(**ip)).count() as u64;
+            (format!("{}/{}", range.base, range.bits), used, range.size().saturating_sub(used))
+        };
+        self.ranges.iter().map(of).collect()
+    }
+
+    /// How many node ports are allocated.
+    pub fn allocated_ports(&self) -> usize {
+        self.taken.lock().ports.len()
+    }
+
     pub fn mark(&self, ips: &[IpAddr], ports: &[u16]) {
         let mut taken = self.taken.lock();
         taken.ips.extend(ips);
