@@ -149,6 +149,10 @@ pub async fn serve(
     Ok(())
 }
 
+/// Who sent a request, for those that hand it on. Not there for requests from within.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub std::net::IpAddr);
+
 async fn connection(
     core: Arc<Core>,
     socket: TcpStream,
@@ -169,7 +173,8 @@ async fn connection(
     let limits = core.config.serving;
     let activity = Activity::new(limits, core.config.request_timeout);
     let (known, ending) = (activity.clone(), shutdown.clone());
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ClientAddress(address.ip()));
         let (core, caller) = (core.clone(), Caller::Remote(peer.clone()));
         let (entered, began) = (known.enter(), tokio::time::Instant::now());
         let chance = limits.goaway_chance;

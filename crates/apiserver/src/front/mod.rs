@@ -16,4 +16,5 @@ pub mod zpages;
 
 pub use body::{Body, Incoming};
 pub use info::RequestInfo;
+pub use listen::ClientAddress;
 pub use query::Query;

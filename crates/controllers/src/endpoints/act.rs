@@ -1,5 +1,8 @@
 //! Keeps the Endpoints of Services that select pods.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use client::write::{ErrorKind, ignore_not_found, namespace_terminating, namespaced};
 use client::{Key, Outcome, Queue, Store, run_workers};
 use futures_util::FutureExt;
@@ -28,8 +31,14 @@ async fn run(context: Context) {
     pods.synced().await;
     endpoints.synced().await;
     let queue = Queue::new();
-    let added = queue.clone();
-    let _services = services.on_change(move |change| added.add(change.key.clone()));
+    let gone = Arc::new(Mutex::new(HashSet::new()));
+    let (added, noted) = (queue.clone(), gone.clone());
+    let _services = services.on_change(move |change| {
+        if change.new.is_none() {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).insert(change.key.clone());
+        }
+        added.add(change.key.clone());
+    });
     let added = queue.clone();
     let _endpoints = endpoints.on_change(move |change| {
         if change.old.is_some() {
@@ -48,7 +57,7 @@ async fn run(context: Context) {
             services_of(&services, pod).for_each(|name| added.add(Key::new(change.key.namespace(), name)));
         }
     });
-    let reconcile = |key: Key| reconcile(&context, &services, &pods, &endpoints, key);
+    let reconcile = |key: Key| reconcile(&context, &services, &pods, &endpoints, &gone, key);
     run_workers(&queue, context.config.concurrency, &context.shutdown, reconcile).await;
 }
 
@@ -57,17 +66,27 @@ async fn reconcile(
     services: &Store<Service>,
     pods: &Store<Pod>,
     endpoints: &Store<Endpoints>,
+    gone: &Mutex<HashSet<Key>>,
     key: Key,
 ) -> Result<Outcome, kube::Error> {
     let api: Api<Endpoints> = namespaced(&context.client, key.namespace());
     let old = endpoints.get(&key);
     let Some(service) = services.get(&key) else {
-        // An object of the same name that was never a Service's is not ours, but nobody can tell: as upstream.
+        // Endpoints may live without any Service; those that had one go with it, whoever wrote them: as upstream.
+        let note = |deleted: bool| {
+            let mut gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
+            if deleted { gone.remove(&key) } else { gone.insert(key.clone()) }
+        };
         let managed = old.is_some_and(|old| {
             old.metadata.labels.as_ref().is_some_and(|l| l.contains_key("endpoints.kubernetes.io/managed-by"))
         });
-        if managed {
-            ignore_not_found(api.delete(key.name(), &DeleteParams::default()).await)?;
+        let had_service = note(true);
+        if managed || had_service {
+            let deleted = ignore_not_found(api.delete(key.name(), &DeleteParams::default()).await);
+            if deleted.is_err() && had_service {
+                note(false);
+            }
+            deleted?;
         }
         return Ok(Outcome::Done);
     };

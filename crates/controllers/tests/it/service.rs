@@ -68,6 +68,10 @@ async fn custom_endpoints_are_mirrored() {
     let moved = json!({"subsets": [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"port": 80}]}]});
     endpoints.patch("db", &PatchParams::default(), &Patch::Merge(moved)).await.unwrap();
     world.until("its new slice", addresses, |seen| *seen == ["10.1.2.4"]).await;
-    endpoints.delete("db", &Default::default()).await.unwrap();
+    // They go with their Service.
+    let services: Api<Service> = world.namespaced("default");
+    services.delete("db", &Default::default()).await.unwrap();
     world.until("no slice", addresses, Vec::is_empty).await;
+    let left = || async { endpoints.get_opt("db").await.unwrap().is_some() };
+    world.until("no Endpoints", left, |left| !left).await;
 }

@@ -47,11 +47,19 @@ fn unreachable(error: impl std::fmt::Display) -> Status {
     Status::new(500, "", format!("error dialing backend: {error}"))
 }
 
-/// Sends the request and gives its answer, whatever it is.
+impl Target {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{host}:{}", self.port)
+    }
+}
+
+/// Sends the request and gives its answer, whatever it is. The `Host` of the client stays, where it says one.
 pub async fn forward(config: &Config, target: &Target, out: Outgoing) -> Result<Answer, Status> {
     let stream = dial(config, target).await?;
-    let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
-    exchange(stream, &format!("{host}:{}", target.port), &target.path, out).await
+    let host = out.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    exchange(stream, &host.unwrap_or_else(|| target.address()), &target.path, out).await
 }
 
 /// The same over a connection that is there already.

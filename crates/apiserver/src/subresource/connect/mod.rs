@@ -5,6 +5,7 @@ pub mod client;
 mod node;
 mod options;
 mod proxy;
+mod rewrite;
 
 pub use client::{Anybody, Post, post_json};
 pub use node::{answer as answer_pod, log};

@@ -1,16 +1,26 @@
 //! `pods/proxy`, `services/proxy` and `nodes/proxy`: any HTTP request, handed on.
 
+use std::io::{Read, Write};
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use http::Method;
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body_util::BodyExt;
 use machinery::{Get, Status, Value};
 
 use super::client::{Outgoing, Target, forward};
 use super::node::kubelet_of;
 use super::options;
+use super::rewrite::Rewriter;
 use crate::admission;
-use crate::front::Incoming;
 use crate::front::respond::{self, Answer};
+use crate::front::{ClientAddress, Incoming};
 use crate::registry::Call;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     options::admitted(call).await?;
@@ -24,6 +34,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let raw = call.uri.path();
     let marker = format!("/{}/proxy", call.name());
     let rest = raw.find(&marker).map_or("", |at| &raw[at + marker.len()..]);
+    let trailing = rest.len();
     let query = call.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
     if rest.is_empty() && matches!(call.method, Method::GET | Method::HEAD) && !is_upgrade(&call.headers) {
         return Ok(moved(&format!("{raw}/{query}")));
@@ -34,16 +45,100 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     for name in ["authorization", "impersonate-user", "impersonate-group", "impersonate-uid"] {
         headers.remove(name);
     }
+    let host = call.uri.authority().map(ToString::to_string);
+    let host = host.or_else(|| Some(headers.get(HOST)?.to_str().ok()?.to_owned())).unwrap_or_default();
+    if let Ok(host) = HeaderValue::from_str(&host)
+        && !host.is_empty()
+    {
+        headers.insert(HOST, host);
+    }
+    let prefix = raw[..raw.len() - trailing].to_owned();
+    let rewriter = Rewriter { prefix, backend: target.address(), host };
+    forwarded(&mut headers, &rewriter, rest, call.extensions.get());
     let out = Outgoing {
         method: call.method.clone(),
         headers,
         body,
         upgrade: call.extensions.remove::<hyper::upgrade::OnUpgrade>(),
     };
-    forward(&call.core.config, &target, out).await.map_err(|status| {
+    let answer = forward(&call.core.config, &target, out).await.map_err(|status| {
         let message = status.message.replace("error dialing backend", "error trying to reach service");
         Status::new(503, "ServiceUnavailable", message)
-    })
+    })?;
+    rewritten(answer, &rewriter).await
+}
+
+/// What the server behind may want to know of the client.
+fn forwarded(headers: &mut HeaderMap, rewriter: &Rewriter, path: &str, client: Option<&ClientAddress>) {
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set("x-forwarded-uri", &rewriter.forwarded_uri(path));
+    if let Some(ClientAddress(client)) = client {
+        let before: Vec<&str> =
+            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        let all = before.into_iter().map(str::to_owned).chain([client.to_string()]).collect::<Vec<_>>();
+        if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+            headers.insert(FORWARDED_FOR, value);
+        }
+    }
+}
+
+/// Leads what points at the server behind back to us. Who may read it from which origin is ours to say.
+async fn rewritten(mut answer: Answer, rewriter: &Rewriter) -> Result<Answer, Status> {
+    for name in ["credentials", "headers", "methods", "origin"] {
+        answer.headers_mut().remove(format!("access-control-allow-{name}"));
+    }
+    if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer);
+    }
+    let location = header(&answer, LOCATION);
+    if !location.is_empty() {
+        if let Some(url) = rewriter.url(&location).and_then(|url| url.parse().ok()) {
+            answer.headers_mut().insert(LOCATION, url);
+        }
+        return Ok(answer);
+    }
+    let encoding = header(&answer, CONTENT_ENCODING);
+    let is_html =
+        header(&answer, CONTENT_TYPE).split(';').next().is_some_and(|kind| kind.trim() == "text/html");
+    if !is_html || !["", "gzip", "deflate"].contains(&encoding.as_str()) {
+        return Ok(answer);
+    }
+    let (mut parts, body) = answer.into_parts();
+    let broken =
+        |e: String| Status::new(503, "ServiceUnavailable", format!("error trying to reach service: {e}"));
+    let page = body.collect().await.map_err(|e| broken(e.to_string()))?.to_bytes();
+    let page = recoded(&page, &encoding, rewriter).map_err(|e| broken(e.to_string()))?;
+    parts.headers.remove(CONTENT_LENGTH);
+    Ok(Answer::from_parts(parts, page.into()))
+}
+
+fn header(answer: &Answer, name: HeaderName) -> String {
+    answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned()
+}
+
+fn recoded(page: &[u8], encoding: &str, rewriter: &Rewriter) -> std::io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    match encoding {
+        // The answer to a HEAD, and to what has no content.
+        _ if page.is_empty() => return Ok(plain),
+        "gzip" => {
+            flate2::read::MultiGzDecoder::new(page).read_to_end(&mut plain)?;
+            let mut out = GzEncoder::new(Vec::new(), Compression::default());
+            out.write_all(&rewriter.html(&plain))?;
+            out.finish()
+        }
+        "deflate" => {
+            flate2::read::DeflateDecoder::new(page).read_to_end(&mut plain)?;
+            let mut out = DeflateEncoder::new(Vec::new(), Compression::best());
+            out.write_all(&rewriter.html(&plain))?;
+            out.finish()
+        }
+        _ => Ok(rewriter.html(page)),
+    }
 }
 
 /// Links that are relative to the proxied page are right only below a slash.
@@ -80,7 +175,7 @@ fn pod(call: &Call) -> Result<Place, Status> {
     let pod =
         admission::cached(call, "", "pods", &format!("{}/{name}", call.namespace)).ok_or_else(missing)?;
     let ip = pod.at("status").text("podIP").to_owned();
-    if ip.is_empty() {
+    if !ip.parse().is_ok_and(is_global_unicast) {
         return Err(Status::bad_request("address not allowed"));
     }
     let first = pod
@@ -106,37 +201,51 @@ fn node(call: &Call) -> Result<Place, Status> {
     }
 }
 
-/// A ready endpoint of the Service at random.
+/// True for what may be an address of one host that others can reach.
+fn is_global_unicast(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local)
+}
+
+/// A ready endpoint of the Service at random. Only those that are pods of the namespace count: whoever may write
+/// Endpoints must not reach through us what only we can reach.
 fn service(call: &Call) -> Result<Place, Status> {
-    let (tls, name, port) = split(call.name())?;
+    let invalid = |_| {
+        Status::bad_request(format!("invalid service request {}", machinery::field::go_quote(call.name())))
+    };
+    let (tls, name, port) = split(call.name()).map_err(invalid)?;
     let key = format!("{}/{name}", call.namespace);
-    let missing = || Status::not_found(&call.gr(), name);
-    let service = admission::cached(call, "", "services", &key).ok_or_else(missing)?;
     let unavailable = |why: String| Status::new(503, "ServiceUnavailable", why);
     let quoted = machinery::field::go_quote(name);
     let mut port_name = port.to_owned();
     if let Ok(number) = port.parse::<i64>() {
+        let service = admission::cached(call, "", "services", &key);
+        let service = service.ok_or_else(|| Status::not_found(&call.gr(), name))?;
         let found = service.at("spec").list("ports").iter().find(|p| p.int("port") == Some(number));
         let found = found
             .ok_or_else(|| unavailable(format!("no service port {number} found for service {quoted}")))?;
         port_name = found.text("name").to_owned();
     }
-    let any_port = port.is_empty();
+    let endpoints = admission::cached(call, "", "endpoints", &key).ok_or_else(|| {
+        let resource = machinery::GroupResource { group: String::new(), resource: "endpoints".to_owned() };
+        Status::not_found(&resource, name)
+    })?;
+    let subsets = endpoints.list("subsets");
+    if subsets.is_empty() {
+        return Err(unavailable(format!("no endpoints available for service {quoted}")));
+    }
     let mut places: Vec<(String, u16)> = Vec::new();
-    for slice in slices(call, name) {
-        let ports = slice.list("ports").iter().filter(|p| any_port || p.text("name") == port_name);
-        let Some(number) = ports.filter_map(|p| p.int("port")).next().and_then(|p| u16::try_from(p).ok())
-        else {
-            continue;
-        };
-        for endpoint in
-            slice.list("endpoints").iter().filter(|e| e.at("conditions").flag("ready") != Some(false))
-        {
-            let first = endpoint.list("addresses").first().and_then(Value::as_str);
-            places.extend(first.map(|ip| (ip.to_owned(), number)));
-        }
+    for subset in subsets {
+        let Some(port) = subset.list("ports").iter().find(|p| p.text("name") == port_name) else { continue };
+        let Some(number) = port.int("port").and_then(|p| u16::try_from(p).ok()) else { continue };
+        let pods = subset.list("addresses").iter().filter(|address| is_pod(call, address));
+        places.extend(pods.map(|address| (address.text("ip").to_owned(), number)));
     }
     if places.is_empty() {
+        let quoted = machinery::field::go_quote(call.name());
         return Err(unavailable(format!("no endpoints available for service {quoted}")));
     }
     let at = (crate::registry::fields::random_u64() % places.len() as u64) as usize;
@@ -144,16 +253,14 @@ fn service(call: &Call) -> Result<Place, Status> {
     Ok((tls, ip, number, false))
 }
 
-fn slices(call: &Call, service: &str) -> Vec<Value> {
-    let resource = call.core.kinds.now().preferred("discovery.k8s.io", "endpointslices");
-    let Some(home) = resource.and_then(|r| r.home.clone()) else { return Vec::new() };
-    let (snapshot, _) = home.cache.snapshot();
-    let prefix = format!("{}/", call.namespace);
-    snapshot
-        .iter()
-        .filter(|(key, entry)| {
-            key.starts_with(&prefix) && entry.label("kubernetes.io/service-name") == Some(service)
-        })
-        .map(|(_, entry)| entry.parse())
-        .collect()
+fn is_pod(call: &Call, address: &Value) -> bool {
+    let target = address.at("targetRef");
+    if target.text("namespace") != call.namespace {
+        return false;
+    }
+    let key = format!("{}/{}", call.namespace, target.text("name"));
+    let pod = admission::cached(call, "", "pods", &key);
+    pod.is_some_and(|pod| {
+        pod.at("status").list("podIPs").iter().any(|own| own.text("ip") == address.text("ip"))
+    })
 }

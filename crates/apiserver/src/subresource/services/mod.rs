@@ -239,7 +239,7 @@ async fn agree(
     choose: impl Fn(&mut Value, View) -> Result<Reservation, Status>,
 ) -> Result<Reservation, Status> {
     if call.core.config.exclusive_store {
-        return choose(object, View::default());
+        return choose(object, View::alone(&call.core));
     }
     let _turn = call.core.services.turn.lock().await;
     for _ in 0..ATTEMPTS {

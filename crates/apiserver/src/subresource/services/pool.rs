@@ -13,7 +13,7 @@ use crate::server::Error;
 
 /// A range that addresses come from.
 #[derive(Clone, Copy, Debug)]
-struct Range {
+pub struct Range {
     base: IpAddr,
     bits: u8,
 }
@@ -45,6 +45,11 @@ fn parse(cidr: &str) -> Result<Range, Error> {
 }
 
 impl Range {
+    /// None for what is no range of more than one address.
+    pub fn parse(cidr: &str) -> Option<Range> {
+        parse(cidr).ok()
+    }
+
     fn family(&self) -> &'static str {
         if self.base.is_ipv4() { "IPv4" } else { "IPv6" }
     }
@@ -141,22 +146,19 @@ impl Allocators {
         self.ranges.iter().find(|r| r.family() == family).map(|r| r.base)
     }
 
-    /// A free address of a family, from the upper part of the range first: the lower part is for those who choose.
+    /// A free address of a family, from the upper part of a range first: the lower part is for those who choose.
     pub fn next_ip(&self, family: &str, elsewhere: &View) -> Option<IpAddr> {
-        let range = self.ranges.iter().find(|r| r.family() == family)?;
-        let size = range.size();
-        let reserved = if size < 16 { 0 } else { (size / 16).clamp(16, 256) };
         let mut taken = self.taken.lock();
-        let upper = size - reserved;
-        let start = random_u64() % upper.max(1);
-        let order = (0..upper).map(|n| reserved + (start + n) % upper).chain(0..reserved);
-        for n in order {
-            let ip = range.nth(n);
-            if !elsewhere.has_ip(ip) && taken.ips.insert(ip) {
-                return Some(ip);
-            }
-        }
-        None
+        let mut take = |ip: &IpAddr| !elsewhere.has_ip(*ip) && taken.ips.insert(*ip);
+        let ranges = self.ranges.iter().chain(&elsewhere.more).filter(|r| r.family() == family);
+        ranges.into_iter().find_map(|range| {
+            let size = range.size();
+            let reserved = if size < 16 { 0 } else { (size / 16).clamp(16, 256) };
+            let upper = size - reserved;
+            let start = random_u64() % upper.max(1);
+            let order = (0..upper).map(|n| reserved + (start + n) % upper).chain(0..reserved);
+            order.map(|n| range.nth(n)).find(&mut take)
+        })
     }
 
     pub fn take_ip(&self, ip: IpAddr, elsewhere: &View) -> Result<(), String> {
@@ -164,7 +166,7 @@ impl Allocators {
         let Some(range) = self.ranges.iter().find(|r| r.family() == family) else {
             return Err(format!("{family} is not configured on this cluster"));
         };
-        if !range.contains(ip) {
+        if !self.ranges.iter().chain(&elsewhere.more).any(|range| range.contains(ip)) {
             return Err(format!(
                 "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}/{}",
                 range.base, range.bits
@@ -231,5 +233,12 @@ mod tests {
                 && all.next_port(&none).is_none()
         );
         assert!(all.next_ip("IPv6", &none).is_none());
+        // A range that was added later is used when the first is full, and by those who choose from it.
+        let mut more = View::default();
+        more.more.push(Range::parse("192.0.2.0/30").unwrap());
+        assert!(all.next_ip("IPv4", &more).is_some_and(|ip| ip.to_string().starts_with("192.0.2.")));
+        let chosen = ["192.0.2.1", "192.0.2.2"].map(|ip| all.take_ip(ip.parse().unwrap(), &more).is_ok());
+        assert_eq!(chosen.iter().filter(|ok| **ok).count(), 1);
+        assert!(all.take_ip("192.0.2.3".parse().unwrap(), &more).is_err());
     }
 }

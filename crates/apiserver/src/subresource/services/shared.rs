@@ -8,39 +8,73 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use machinery::codec::proto;
-use machinery::{Get, GroupVersion, Status, Value, json, schema::Schema};
+use machinery::{Get, GroupVersion, Status, Value, json, meta, schema::Schema};
 use store::write::{self, Outcome};
 use store::{KeyRange, RangeRequest};
 
+use super::pool::Range;
 use crate::kinds::Home;
 use crate::registry::storage::store_error;
 use crate::server::Core;
+
+/// The label that says who made an IPAddress, and what API servers say there.
+pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+pub const ALLOCATOR: &str = "ipallocator.k8s.io";
 
 const KEY: &str = "/registry/ranges/servicenodeports";
 /// Others write this key seldom: more refusals than this are not chance.
 const ATTEMPTS: usize = 64;
 
-/// What is taken in the store, by whichever server.
+/// What is taken in the store, by whichever server, and what there is to take.
 #[derive(Default)]
 pub struct View {
     addresses: Option<Arc<Home>>,
+    /// What API servers took for Services is known without the store.
+    alone: bool,
     ports: Ports,
+    /// Ranges beside those of the configuration.
+    pub more: Vec<Range>,
 }
 
 impl View {
     pub async fn read(core: &Core) -> Result<Self, Status> {
         core.fresh().await?;
-        let addresses = core.kinds.now().preferred("networking.k8s.io", "ipaddresses");
-        Ok(Self { addresses: addresses.and_then(|r| r.home.clone()), ports: Ports::read(core).await? })
+        Ok(Self { alone: false, ports: Ports::read(core).await?, ..Self::alone(core) })
+    }
+
+    /// On a store of our own: the addresses that somebody reserved by hand.
+    pub fn alone(core: &Core) -> Self {
+        let home = |resource: &str| {
+            core.kinds.now().preferred("networking.k8s.io", resource).and_then(|found| found.home.clone())
+        };
+        let more = home("servicecidrs").map(|home| added(&home)).unwrap_or_default();
+        Self { addresses: home("ipaddresses"), alone: true, ports: Ports::default(), more }
     }
 
     pub fn has_ip(&self, ip: IpAddr) -> bool {
-        self.addresses.as_ref().is_some_and(|home| home.cache.get(&ip.to_string()).is_some())
+        let entry = self.addresses.as_ref().and_then(|home| home.cache.get(&ip.to_string()));
+        entry.is_some_and(|entry| !self.alone || entry.label(MANAGED_BY) != Some(ALLOCATOR))
     }
 
     pub fn has_port(&self, port: u16) -> bool {
         self.ports.has(port)
     }
+}
+
+/// The ranges of the ServiceCIDRs that are ready and stay. The first one says what the configuration says.
+fn added(cidrs: &Home) -> Vec<Range> {
+    let (all, _) = cidrs.cache.snapshot();
+    let mut ranges = Vec::new();
+    for (_, entry) in all.iter().filter(|(key, _)| &***key != "kubernetes") {
+        let cidr = entry.parse();
+        let conditions = cidr.at("status").list("conditions");
+        let ready = conditions.iter().any(|c| c.text("type") == "Ready" && c.text("status") == "True");
+        if ready && !meta::is_deleting(&cidr) {
+            let texts = cidr.at("spec").list("cidrs").iter().filter_map(Value::as_str);
+            ranges.extend(texts.filter_map(Range::parse));
+        }
+    }
+    ranges
 }
 
 /// The ports' bits, and the revision at which they were so.
