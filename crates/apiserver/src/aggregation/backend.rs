@@ -233,15 +233,9 @@ fn tls(config: &Config, ca_pem: &[u8], insecure: bool) -> Result<Arc<rustls::Cli
     } else {
         let system = || SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
         let pem = if ca_pem.is_empty() { system() } else { ca_pem.to_vec() };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            // a bundle of the system may hold what this library has no use for
-            let added = roots.add(certificate.map_err(|e| e.to_string())?);
-            if !ca_pem.is_empty() {
-                added.map_err(|e| e.to_string())?;
-            }
-        }
-        builder.with_root_certificates(roots)
+        // a bundle of the system may hold what this library has no use for
+        let trust = crate::remote::trust::Trust::new(&pem, !ca_pem.is_empty())?;
+        builder.dangerous().with_custom_certificate_verifier(trust)
     };
     let config = match (&config.proxy_client_cert_pem, &config.proxy_client_key_pem) {
         (Some(chain), Some(key)) => {

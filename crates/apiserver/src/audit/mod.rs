@@ -15,6 +15,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt};
 use http::HeaderMap;
 use jiff::Timestamp;
+use machinery::schema::Schema;
 use machinery::{Get, GroupVersionKind, Status, Value};
 use parking_lot::Mutex;
 
@@ -174,11 +175,15 @@ impl Audit {
         })
     }
 
-    /// Writes the one event of a request that nobody could be found to have sent.
-    pub async fn unauthenticated(auditor: &Arc<Auditor>, head: &Head<'_>, why: &str) {
+    /// Writes the one event of a request that was refused before it was known who sent it.
+    pub async fn refused(auditor: &Arc<Auditor>, head: &Head<'_>, why: &Status) {
         let Some(record) = Self::record(auditor, head, None) else { return };
-        record.event.lock().response_status =
-            Some(machinery::json!({"metadata": {}, "message": why, "code": 401}));
+        let answer = why.to_value();
+        {
+            let mut event = record.event.lock();
+            event.response_status = Some(event::status(why.code, Some(&answer)));
+            event.response_object = (event.level >= Level::RequestResponse).then(|| raw(&answer)).flatten();
+        }
         record.process(Stage::ResponseStarted).await;
     }
 
@@ -215,8 +220,14 @@ impl Audit {
         self.annotate("authorization.k8s.io/reason", reason);
     }
 
-    /// The decoded body of a write.
-    pub fn request_object(&self, object: &Value, want: &GroupVersionKind, resource: &str) {
+    /// The decoded body of a write. `schema`: of a built-in kind, whose fields are shown in their order.
+    pub fn request_object(
+        &self,
+        object: &Value,
+        want: &GroupVersionKind,
+        resource: &str,
+        schema: Option<&Schema>,
+    ) {
         let Some(record) = &self.0 else { return };
         let mut event = record.event.lock();
         let metadata = object.at("metadata");
@@ -242,8 +253,32 @@ impl Audit {
             if record.omit_managed_fields {
                 drop_managed_fields(&mut shown);
             }
-            event.request_object = raw(&shown);
+            event.request_object = match schema {
+                Some(schema) => {
+                    let mut text = Vec::new();
+                    machinery::codec::json::encode(schema, &shown, &mut text);
+                    String::from_utf8(text)
+                        .ok()
+                        .and_then(|t| serde_json::value::RawValue::from_string(t).ok())
+                }
+                None => raw(&shown),
+            };
         }
+    }
+
+    /// The body of a deletion, as upstream shows it: in its inner version.
+    pub fn request_options(&self, options: &Value) {
+        if !self.wants_requests() {
+            return;
+        }
+        let mut shown = machinery::json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal"});
+        for key in ["gracePeriodSeconds", "preconditions", "orphanDependents", "propagationPolicy", "dryRun"]
+        {
+            if options.has(key) {
+                shown[key] = options.at(key).clone();
+            }
+        }
+        self.change(|event| event.request_object = raw(&shown));
     }
 
     /// The body of a patch, as it came.
@@ -271,10 +306,10 @@ impl Audit {
         let code = answer.status().as_u16();
         let (parts, body) = answer.into_parts();
         if long_running {
-            record.event.lock().response_status = Some(event::status(code, None));
-            record.process(Stage::ResponseStarted).await;
             let body = match body {
                 Body::Stream(stream) => {
+                    record.event.lock().response_status = Some(event::status(code, None));
+                    record.process(Stage::ResponseStarted).await;
                     let end = End(record);
                     Body::stream(stream.map(move |chunk| {
                         let _ = &end;
@@ -283,6 +318,7 @@ impl Audit {
                 }
                 full => {
                     record.settle(code, &full, &parts.headers);
+                    record.process(Stage::ResponseStarted).await;
                     record.process(Stage::ResponseComplete).await;
                     full
                 }
@@ -369,7 +405,10 @@ impl Record {
     /// The answer as an object, where somebody will look at it.
     fn object(&self, code: u16, bytes: &[u8], headers: &HeaderMap) -> Option<Value> {
         let wanted = self.event.lock().level >= Level::RequestResponse;
-        if !wanted && code < 400 && !bytes.starts_with(br#"{"kind":"Status""#) {
+        // a success that is a Status is short
+        let says_status = |part: &[u8]| part == br#""kind":"Status""#;
+        let is_status = || bytes.len() < 1024 && bytes.windows(15).any(says_status);
+        if !wanted && code < 400 && !is_status() {
             return None;
         }
         let kind = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");

@@ -94,7 +94,7 @@ async fn events_have_upstreams_shape() {
     let audit = Audit::begin(&auditor, &head, &User::new("jane", &["dev"])).await.unwrap();
     audit.decision(true, "RBAC: allowed", "");
     let object = json!({"kind": "ConfigMap", "metadata": {"uid": "u", "managedFields": []}});
-    audit.request_object(&object, &GroupVersionKind::new("", "v1", "ConfigMap"), "configmaps");
+    audit.request_object(&object, &GroupVersionKind::new("", "v1", "ConfigMap"), "configmaps", None);
     let answer = crate::front::respond::bytes(200, "application/json", object.to_string());
     audit.respond(answer, false).await;
     let text = std::fs::read_to_string(&path).unwrap();

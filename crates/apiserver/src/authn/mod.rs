@@ -120,24 +120,6 @@ pub async fn review(core: &Arc<Core>, token: &str, audiences: &[String]) -> Resu
     Err(aggregate(&errors))
 }
 
-/// How somebody tried to prove who they are, for the audit log.
-pub fn attempted(headers: &HeaderMap, peer: &Peer) -> String {
-    let mut methods = Vec::new();
-    match headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::trim) {
-        Some(text) if text.to_ascii_lowercase().starts_with("basic ") => methods.push("basic"),
-        Some(text) if text.to_ascii_lowercase().starts_with("bearer ") => methods.push("bearer"),
-        _ => {}
-    }
-    if peer.has_certificate() {
-        methods.push("x509");
-    }
-    if methods.is_empty() {
-        "Authentication failed, no credentials provided".to_owned()
-    } else {
-        format!("Authentication failed, attempted: {}", methods.join(", "))
-    }
-}
-
 /// The token of an `Authorization: Bearer` header, or of a WebSocket subprotocol
 /// (`base64url.bearer.authorization.k8s.io.TOKEN`).
 fn bearer(headers: &mut HeaderMap) -> Option<String> {

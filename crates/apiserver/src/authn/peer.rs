@@ -88,10 +88,6 @@ impl Peer {
         Self { address, chain, identity, verdicts: Mutex::default() }
     }
 
-    pub fn has_certificate(&self) -> bool {
-        !self.chain.is_empty()
-    }
-
     fn verdicts(&self, authorities: &Authorities) -> Verdicts {
         let generation = authorities.generation.load(Ordering::Acquire);
         let mut known = self.verdicts.lock();

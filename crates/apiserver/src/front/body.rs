@@ -104,6 +104,14 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Status> 
     let too_large =
         || Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"));
     if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        // as much as would be read is: a client that still writes when the connection ends may not see the answer
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > limit {
+                break;
+            }
+        }
         return Err(too_large());
     }
     let mut first: Option<Bytes> = None;

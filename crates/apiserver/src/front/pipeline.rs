@@ -27,6 +27,15 @@ pub enum Caller {
     Remote(Arc<Peer>),
 }
 
+impl Caller {
+    fn address(&self) -> std::net::IpAddr {
+        match self {
+            Caller::Trusted(_) => [127, 0, 0, 1].into(),
+            Caller::Remote(peer) => peer.address.ip(),
+        }
+    }
+}
+
 /// Answers a request. Never panics, and never takes longer than the request timeout unless it is a stream.
 pub async fn answer(core: Arc<Core>, caller: Caller, request: Request<Incoming>) -> Answer {
     let what = format!("{} {}", request.method(), request.uri().path());
@@ -60,7 +69,14 @@ async fn process(core: Arc<Core>, caller: Caller, mut request: Request<Incoming>
         Ok(given) => given
             .filter(|t| !t.is_zero())
             .map_or(core.config.request_timeout, |t| t.min(core.config.request_timeout)),
-        Err(status) => return respond::status(&status, &headers, false),
+        Err(status) => {
+            if let Some(auditor) = &core.auditor {
+                let (uri, address) = (request.uri(), caller.address());
+                let head = Head { id: &id, info: &info, uri, headers: &headers, address, received };
+                Audit::refused(auditor, &head, &status).await;
+            }
+            return respond::status(&status, &headers, false);
+        }
     };
     // outlives the work, which the timeout may drop
     let audited = parking_lot::Mutex::new(Audit::default());
@@ -276,19 +292,11 @@ async fn identified(
     core.metrics.access.authenticated(identified.as_deref().ok(), began.elapsed());
     let mut audit = Audit::default();
     if let Some(auditor) = &core.auditor {
-        let address = match caller {
-            Caller::Trusted(_) => [127, 0, 0, 1].into(),
-            Caller::Remote(peer) => peer.address.ip(),
-        };
         let (uri, headers) = (request.uri(), request.headers());
-        let head = Head { id, info, uri, headers, address, received };
-        match (&identified, caller) {
-            (Ok(user), _) => audit = Audit::begin(auditor, &head, user).await?,
-            (Err(_), Caller::Remote(peer)) => {
-                let why = crate::authn::attempted(request.headers(), peer);
-                Audit::unauthenticated(auditor, &head, &why).await;
-            }
-            (Err(_), Caller::Trusted(_)) => {}
+        let head = Head { id, info, uri, headers, address: caller.address(), received };
+        match &identified {
+            Ok(user) => audit = Audit::begin(auditor, &head, user).await?,
+            Err(why) => Audit::refused(auditor, &head, why).await,
         }
     }
     *audited.lock() = audit.clone();

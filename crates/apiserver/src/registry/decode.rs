@@ -36,6 +36,19 @@ pub fn decode_body(
         object.set("kind", want.kind.as_str());
     }
     object.set("apiVersion", want.api_version());
-    call.audit.request_object(&object, want, &call.info.resource);
+    let schema = crate::codec::schema_of(want);
+    if call.audit.wants_requests()
+        && let Some(schema) = schema
+    {
+        // as it is decoded upstream: with its defaults
+        let mut shown = object.clone();
+        if *want == call.resource.gvk() {
+            (call.resource.strategy.default)(&mut shown, &call.context_for(""));
+        }
+        machinery::schema::normalize(schema, &mut shown);
+        call.audit.request_object(&shown, want, &call.info.resource, Some(schema));
+    } else {
+        call.audit.request_object(&object, want, &call.info.resource, None);
+    }
     Ok(object)
 }

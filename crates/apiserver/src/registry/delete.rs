@@ -105,6 +105,7 @@ pub fn parse_delete_options(call: &mut Call, body: &[u8]) -> Result<DeleteOption
         let mut warnings = Vec::new();
         let encoding = crate::front::negotiate::Encoding::of_body(&call.headers, call.core.cbor)?;
         let value = crate::codec::decode_options(body, encoding, &want, Strictness::Ignore, &mut warnings)?;
+        call.audit.request_options(&value);
         options.grace = value.int("gracePeriodSeconds");
         options.orphan = value.flag("orphanDependents");
         options.policy = value.text("propagationPolicy").to_owned();

@@ -2,6 +2,7 @@
 //! kubeconfig file, as upstream's `--…-webhook-config-file` flags have it.
 
 mod kubeconfig;
+pub mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,15 +244,9 @@ fn tls(settings: &Settings) -> Result<rustls::ClientConfig, String> {
             Some(pem) => pem.clone(),
             None => host_authorities(),
         };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            // the host's bundle may hold what we do not understand
-            let added = roots.add(certificate.map_err(|e| e.to_string())?);
-            if settings.ca_pem.is_some() {
-                added.map_err(|e| e.to_string())?;
-            }
-        }
-        builder.with_root_certificates(roots)
+        // the host's bundle may hold what we do not understand
+        let trust = trust::Trust::new(pem.as_bytes(), settings.ca_pem.is_some())?;
+        builder.dangerous().with_custom_certificate_verifier(trust)
     };
     match &settings.identity {
         Some((chain, key)) => {

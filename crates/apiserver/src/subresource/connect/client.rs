@@ -245,14 +245,12 @@ pub struct PostError {
 pub async fn post_json(post: Post<'_>) -> Result<machinery::Value, PostError> {
     let text = |e: &dyn std::fmt::Display| PostError { text: e.to_string(), from_server: false };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(post.ca_pem) {
-        roots.add(certificate.map_err(|e| text(&e))?).map_err(|e| text(&e))?;
-    }
+    let trust = crate::remote::trust::Trust::new(post.ca_pem, true).map_err(|e| text(&e))?;
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| text(&e))?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(trust)
         .with_no_client_auth();
     let socket = TcpStream::connect((post.host, post.port)).await;
     let socket = socket.map_err(|e| text(&go_dial(&post, &e)))?;

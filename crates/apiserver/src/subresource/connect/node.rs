@@ -88,7 +88,7 @@ pub async fn log(call: &mut Call) -> Result<Answer, Status> {
     let container = container(call.query.text("container"), &pod)?;
     let Ok(node) = scheduled_node(&pod) else {
         // nothing ran yet, so there is nothing to read
-        return Ok(bytes(200, "text/plain", String::new()));
+        return Ok(bytes(204, "text/plain", String::new()));
     };
     let (host, port) = kubelet_of(call, node)?;
     let mut query: Vec<String> = Vec::new();
