@@ -94,6 +94,8 @@ pub struct Config {
     pub exclusive_store: bool,
     /// What `/version` says beyond 1.36.
     pub git_version: String,
+    /// What other parts of the process add to `/metrics`: families in Prometheus' text form.
+    pub more_metrics: Option<fn() -> String>,
 }
 
 impl Default for Config {
@@ -141,6 +143,7 @@ impl Default for Config {
             watch_window: 4096,
             exclusive_store: true,
             git_version: "v1.36.1".to_owned(),
+            more_metrics: None,
         }
     }
 }

@@ -24,6 +24,6 @@ pub mod write;
 
 pub use informer::{Informers, Source};
 pub use key::Key;
-pub use queue::{Outcome, Queue, run_workers};
+pub use queue::{Outcome, Queue, page as queue_metrics, run_workers};
 pub use store::{Cached, Change, Store, Subscription, null_is_default};
 pub use write::ErrorKind;

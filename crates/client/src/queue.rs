@@ -1,5 +1,7 @@
 //! Keys to reconcile: each at most once in the queue, never twice at the same time, later again after a failure.
 
+mod instruments;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -12,6 +14,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use instruments::page;
+use instruments::{Now, Shown, Spent};
 
 use crate::Key;
 use crate::backoff::doubled;
@@ -42,15 +47,20 @@ impl<T> Clone for Queue<T> {
 
 struct Shared<T> {
     state: Mutex<State<T>>,
+    spent: Spent,
     /// One waiter: the runner.
     woken: Notify,
 }
 
 struct State<T> {
-    ready: VecDeque<T>,
+    /// With the time since when they are.
+    ready: VecDeque<(T, Instant)>,
     /// What is in `ready`, or was added while it was being worked on.
     dirty: HashSet<T>,
-    working: HashSet<T>,
+    /// With the time it began.
+    working: HashMap<T, Instant>,
+    adds: u64,
+    retries: u64,
     later: BinaryHeap<Reverse<Later<T>>>,
     /// When each delayed key is due; an entry in `later` that is not due then is stale.
     due: HashMap<T, Instant>,
@@ -96,15 +106,28 @@ impl<T: Clone + Eq + Hash> Queue<T> {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 dirty: HashSet::new(),
-                working: HashSet::new(),
+                working: HashMap::new(),
+                adds: 0,
+                retries: 0,
                 later: BinaryHeap::new(),
                 due: HashMap::new(),
                 failures: HashMap::new(),
                 tokens: BURST,
                 filled: Instant::now(),
             }),
+            spent: Spent::default(),
             woken: Notify::new(),
         }))
+    }
+
+    /// A queue whose metrics [`page`](instruments::page) tells under this name.
+    pub fn named(name: &'static str) -> Self
+    where
+        T: Send + 'static,
+    {
+        let queue = Self::new();
+        instruments::register(name, &queue.0);
+        queue
     }
 
     /// Wants `key` reconciled soon. While it is being worked on, it will be again right after.
@@ -157,20 +180,24 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     /// Takes the next key to work on, and says when the next delayed one is due.
     fn take(&self) -> (Option<T>, Option<Instant>) {
         let mut state = self.state();
-        state.promote(Instant::now());
-        let key = state.ready.pop_front();
-        if let Some(key) = &key {
-            state.dirty.remove(key);
-            state.working.insert(key.clone());
-        }
+        let now = Instant::now();
+        state.promote(now);
+        let key = state.ready.pop_front().map(|(key, since)| {
+            self.0.spent.waited.add(now.duration_since(since));
+            state.dirty.remove(&key);
+            state.working.insert(key.clone(), now);
+            key
+        });
         (key, state.later.peek().map(|Reverse(later)| later.at))
     }
 
     fn done(&self, key: &T) {
         let mut state = self.state();
-        state.working.remove(key);
+        if let Some(began) = state.working.remove(key) {
+            self.0.spent.worked.add(began.elapsed());
+        }
         if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+            state.ready.push_back((key.clone(), Instant::now()));
         }
     }
 
@@ -182,10 +209,14 @@ impl<T: Clone + Eq + Hash> Queue<T> {
 impl<T: Clone + Eq + Hash> State<T> {
     /// True if the runner should wake.
     fn add(&mut self, key: T) -> bool {
-        if !self.dirty.insert(key.clone()) || self.working.contains(&key) {
+        if !self.dirty.insert(key.clone()) {
             return false;
         }
-        self.ready.push_back(key);
+        self.adds += 1;
+        if self.working.contains_key(&key) {
+            return false;
+        }
+        self.ready.push_back((key, Instant::now()));
         true
     }
 
@@ -206,6 +237,7 @@ impl<T: Clone + Eq + Hash> State<T> {
 
     fn failure(&mut self, key: &T) -> Duration {
         let failures = self.failures.entry(key.clone()).or_insert(0);
+        self.retries += 1;
         let own = doubled(FIRST, MOST, *failures);
         *failures = failures.saturating_add(1);
         let now = Instant::now();
@@ -215,6 +247,24 @@ impl<T: Clone + Eq + Hash> State<T> {
         let shared =
             if self.tokens < 0.0 { Duration::from_secs_f64(-self.tokens / RATE) } else { Duration::ZERO };
         own.max(shared)
+    }
+}
+
+impl<T: Send> Shown for Shared<T> {
+    fn times(&self) -> &Spent {
+        &self.spent
+    }
+
+    fn now(&self) -> Now {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = state.working.values().map(|began| began.elapsed().as_secs_f64());
+        Now {
+            adds: state.adds,
+            retries: state.retries,
+            depth: state.ready.len(),
+            unfinished: under_way.clone().fold(0.0, |all, one| all + one),
+            longest: under_way.fold(0.0, f64::max),
+        }
     }
 }
 

@@ -81,7 +81,8 @@ pub async fn page(core: &crate::server::Core) -> String {
     }
     now::registered(&mut parts);
     parts.sort_by_key(|(about, _)| about.name);
-    parts.into_iter().map(|(_, text)| text).collect()
+    let more = core.config.more_metrics.map(|page| page());
+    parts.into_iter().map(|(_, text)| text).chain(more).collect()
 }
 
 /// The page of service level indicators: health checks.

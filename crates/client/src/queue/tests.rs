@@ -104,3 +104,36 @@ async fn many_failing_keys_share_a_bucket() {
     assert_eq!(waits[99], FIRST);
     assert_eq!(waits[109], Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn named_queues_tell_what_they_did() {
+    let queue: Queue<u8> = Queue::named("of a test");
+    let shutdown = CancellationToken::new();
+    for key in [1, 2, 2] {
+        queue.add(key);
+    }
+    let line = |metric: &str| {
+        let start = format!("workqueue_{metric}{{name=\"of a test\"}} ");
+        super::page().lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned)).unwrap()
+    };
+    assert_eq!((line("adds_total").as_str(), line("depth").as_str()), ("2", "2"));
+    let failed = std::cell::Cell::new(false);
+    let reconcile = |key: u8| {
+        let fails = key == 1 && !failed.replace(true);
+        let (left, shutdown) = (queue.len(), shutdown.clone());
+        async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if fails {
+                return Err(std::io::Error::other("once"));
+            }
+            if key == 1 && left == 0 {
+                shutdown.cancel();
+            }
+            Ok(Outcome::Done)
+        }
+    };
+    run_workers(&queue, 1, &shutdown, reconcile).await;
+    assert_eq!((line("retries_total").as_str(), line("depth").as_str()), ("1", "0"));
+    assert_eq!((line("work_duration_seconds_count").as_str(), line("adds_total").as_str()), ("3", "3"));
+    assert_eq!(line("unfinished_work_seconds"), "0");
+}

@@ -23,7 +23,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 async fn run(context: Context) {
     let roles = context.informers.of::<ClusterRole>();
     roles.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("ClusterRoleAggregator");
     let (added, all) = (queue.clone(), roles.clone());
     let _roles = roles.on_change(move |change| {
         // Any role may be selected by any aggregated one; there are few of those.

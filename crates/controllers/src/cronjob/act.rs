@@ -45,7 +45,7 @@ async fn run(context: Context) {
     });
     worker.crons.synced().await;
     worker.jobs.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("cronjob");
     let added = queue.clone();
     let _crons = worker.crons.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();

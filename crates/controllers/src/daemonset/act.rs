@@ -48,7 +48,7 @@ async fn run(context: Context) {
     worker.pods.synced().await;
     worker.nodes.synced().await;
     worker.revisions.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("daemonset");
     let added = queue.clone();
     let _sets = worker.sets.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();

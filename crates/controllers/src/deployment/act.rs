@@ -48,7 +48,7 @@ async fn run(context: Context) {
     worker.deployments.synced().await;
     worker.sets.synced().await;
     worker.pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("deployment");
     let added = queue.clone();
     let _deployments = worker.deployments.on_change(move |change| added.add(change.key.clone()));
     let (added, deployments) = (queue.clone(), worker.deployments.clone());

@@ -63,7 +63,7 @@ async fn run(context: Context) {
     worker.deployments.synced().await;
     worker.stateful_sets.synced().await;
     worker.controllers.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("disruption");
     let added = queue.clone();
     let _budgets = worker.budgets.on_change(move |change| added.add(Item::Budget(change.key.clone())));
     let (added, budgets) = (queue.clone(), worker.budgets.clone());

@@ -30,7 +30,7 @@ async fn run(context: Context) {
     services.synced().await;
     pods.synced().await;
     endpoints.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("endpoint");
     let gone = Arc::new(Mutex::new(HashSet::new()));
     let (added, noted) = (queue.clone(), gone.clone());
     let _services = services.on_change(move |change| {

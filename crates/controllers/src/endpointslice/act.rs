@@ -48,7 +48,7 @@ async fn run(context: Context) {
     worker.pods.synced().await;
     worker.nodes.synced().await;
     worker.slices.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("endpoint_slice");
     let added = queue.clone();
     let _services = worker.services.on_change(move |change| added.add(change.key.clone()));
     let (added, services) = (queue.clone(), worker.services.clone());

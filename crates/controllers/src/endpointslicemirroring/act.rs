@@ -39,7 +39,7 @@ async fn run(context: Context) {
     worker.services.synced().await;
     worker.endpoints.synced().await;
     worker.slices.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("endpoint_slice_mirroring");
     let added = queue.clone();
     let _services = worker.services.on_change(move |change| {
         let chosen = |service: &Service| service.spec.as_ref().is_some_and(|spec| spec.selector.is_some());

@@ -51,7 +51,7 @@ async fn run(context: Context) {
     worker.pods.add_index(BY_CONTROLLER, pod_controller);
     worker.jobs.synced().await;
     worker.pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("job");
     let (added, pods) = (queue.clone(), worker.pods.clone());
     let _jobs = worker.jobs.on_change(move |change| {
         added.add(Item::Job(change.key.clone()));

@@ -42,7 +42,7 @@ async fn run(context: Context) {
     let worker = Worker { namespaces: context.informers.of(), pods: context.informers.of(), context };
     worker.namespaces.synced().await;
     worker.pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("namespace");
     let added = queue.clone();
     let _namespaces = worker.namespaces.on_change(move |change| {
         if change.new.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()) {

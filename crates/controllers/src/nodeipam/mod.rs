@@ -35,7 +35,7 @@ async fn run(context: Context) {
     }
     let nodes = context.informers.of::<Node>();
     nodes.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("node_ipam");
     let added = queue.clone();
     let _nodes = nodes.on_change(move |change| {
         if change.new.is_some_and(|node| node.spec.as_ref().is_none_or(|spec| spec.pod_cidr.is_none())) {

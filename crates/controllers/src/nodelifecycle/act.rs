@@ -70,7 +70,7 @@ async fn run(context: Context) {
     worker.nodes.synced().await;
     worker.pods.synced().await;
     leases.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("node_lifecycle_controller");
     let signs = worker.signs.clone();
     let _leases = leases.on_change(move |change| {
         if change.new.is_some() {

@@ -34,7 +34,7 @@ async fn run(context: Context) {
     pods.add_index(BY_NODE, pod_node);
     nodes.synced().await;
     pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("orphaned_pods_nodes");
     let (added, by_node) = (queue.clone(), pods.clone());
     let _nodes = nodes.on_change(move |change| {
         if change.new.is_none() {

@@ -30,7 +30,7 @@ const MANAGER: &str = "validatingadmissionpolicy-status";
 async fn run(context: Context) {
     let policies = context.informers.of::<Policy>();
     policies.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("validatingadmissionpolicy-status");
     let added = queue.clone();
     let _policies = policies.on_change(move |change| {
         if change.new.is_some_and(|policy| is_due(policy)) {

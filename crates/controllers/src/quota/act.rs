@@ -43,7 +43,7 @@ struct Worker {
 async fn run(context: Context) {
     let informers = context.informers.clone();
     let worker = Worker {
-        queue: Queue::new(),
+        queue: Queue::named("resourcequota_primary"),
         quotas: informers.of(),
         pods: informers.of(),
         services: informers.of(),

@@ -58,7 +58,7 @@ async fn run<S: Set>(context: Context) {
         .add_index(BY_OWNER, |set| controller_of(set.meta()).map(|o| o.uid.clone()).into_iter().collect());
     worker.sets.synced().await;
     worker.pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named(S::QUEUE);
     let _watching = worker.subscribe(&queue);
     let Context { config, shutdown, .. } = &worker.context;
     run_workers(&queue, config.concurrency, shutdown, |key| worker.reconcile(key)).await;

@@ -24,6 +24,9 @@ pub(super) trait Set:
     + Serialize
     + DeserializeOwned
 {
+    /// The queue's name in metrics.
+    const QUEUE: &'static str;
+
     fn as_set(&self) -> ReplicaSet;
 
     /// The object with the status that was found for its [`Self::as_set`], if that is another than it has.
@@ -34,6 +37,8 @@ pub(super) trait Set:
 }
 
 impl Set for ReplicaSet {
+    const QUEUE: &'static str = "replicaset";
+
     fn as_set(&self) -> ReplicaSet {
         self.clone()
     }
@@ -48,6 +53,8 @@ impl Set for ReplicaSet {
 }
 
 impl Set for ReplicationController {
+    const QUEUE: &'static str = "replicationmanager";
+
     fn as_set(&self) -> ReplicaSet {
         let spec = self.spec.clone().unwrap_or_default();
         let status = self.status.as_ref();

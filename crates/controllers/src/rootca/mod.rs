@@ -34,7 +34,7 @@ async fn run(context: Context) {
         context.informers.watch(Source::of::<ConfigMap>().fields(format!("metadata.name={NAME}")));
     namespaces.synced().await;
     maps.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("root_ca_cert_publisher");
     let added = queue.clone();
     let _namespaces = namespaces.on_change(move |change| {
         if change.old.is_none() || change.old.map(|n| is_active(n)) != change.new.map(|n| is_active(n)) {

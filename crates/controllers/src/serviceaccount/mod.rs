@@ -25,7 +25,7 @@ async fn run(context: Context) {
     let accounts = context.informers.of::<ServiceAccount>();
     namespaces.synced().await;
     accounts.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("serviceaccount");
     let added = queue.clone();
     let _namespaces = namespaces.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();

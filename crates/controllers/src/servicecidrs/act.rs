@@ -28,7 +28,7 @@ async fn run(context: Context) {
     let addresses = context.informers.of::<IPAddress>();
     cidrs.synced().await;
     addresses.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("ipaddresses");
     let (added, all) = (queue.clone(), cidrs.clone());
     let _cidrs = cidrs.on_change(move |change| {
         added.add(change.key.clone());

@@ -45,7 +45,7 @@ async fn run(context: Context) {
     worker.sets.synced().await;
     worker.pods.synced().await;
     worker.revisions.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("statefulset");
     let added = queue.clone();
     let _sets = worker.sets.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();

@@ -29,7 +29,7 @@ async fn run(context: Context) {
     pods.add_index(BY_NODE, pod_node);
     nodes.synced().await;
     pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("noexec_taint_pod");
     let (added, by_node) = (queue.clone(), pods.clone());
     let _nodes = nodes.on_change(move |change| {
         let taints = |node: &Node| no_execute(node).cloned().collect::<Vec<_>>();

@@ -24,7 +24,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 async fn run(context: Context) {
     let jobs = context.informers.of::<Job>();
     jobs.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("ttl_jobs_to_delete");
     let added = queue.clone();
     let _jobs = jobs.on_change(move |change| {
         if change.new.is_some_and(|job| left(job, Timestamp::now()).is_some()) {

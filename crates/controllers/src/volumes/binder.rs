@@ -51,7 +51,7 @@ async fn run(context: Context) {
         volumes: context.informers.of(),
         classes: context.informers.of(),
         pods: context.informers.of(),
-        queue: Queue::new(),
+        queue: Queue::named("claims"),
         context,
     };
     worker.pods.add_index(BY_CLAIM, claims);

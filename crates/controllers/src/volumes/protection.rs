@@ -79,7 +79,7 @@ async fn run_claims(context: Context) {
     pods.add_index(BY_CLAIM, claims);
     store.synced().await;
     pods.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("pvcprotection");
     let added = queue.clone();
     let _claims = store.on_change(move |change| added.add(change.key.clone()));
     let added = queue.clone();
@@ -124,7 +124,7 @@ async fn run_claims(context: Context) {
 async fn run_volumes(context: Context) {
     let store = context.informers.of::<PersistentVolume>();
     store.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("pvprotection");
     let added = queue.clone();
     let _volumes = store.on_change(move |change| added.add(change.key.clone()));
     let reconcile = |key: Key| {
@@ -177,7 +177,7 @@ async fn run_classes(context: Context) {
     store.synced().await;
     claims.synced().await;
     volumes.synced().await;
-    let queue = Queue::new();
+    let queue = Queue::named("vacprotection");
     let added = queue.clone();
     let _classes = store.on_change(move |change| added.add(change.key.clone()));
     // a class is looked at again when somebody lets go of it

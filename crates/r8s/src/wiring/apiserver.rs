@@ -111,6 +111,7 @@ pub fn config(config: &Server, credentials: &Credentials) -> Result<Config> {
         kubelet_ca_pem: Some(authority.clone()),
         root_ca_pem: Some(authority),
         exclusive_store: config.etcd.is_none(),
+        more_metrics: Some(client::queue_metrics),
         priority_and_fairness: config.enable_priority_and_fairness,
         max_requests_inflight: config.max_requests_inflight,
         max_mutating_requests_inflight: config.max_mutating_requests_inflight,
