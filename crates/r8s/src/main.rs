@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 /// Objects are trees of small maps and strings, made and dropped by the hundred for each write.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: kernel::allocator::Allocator = kernel::allocator::Allocator;
 
 fn main() -> ExitCode {
     cli::run()
