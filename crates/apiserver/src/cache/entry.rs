@@ -182,17 +182,22 @@ fn bare(revision: i64, tail: &[u8]) -> Bytes {
 }
 
 fn tail(object: &Value) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(8 * 1024);
     out.push(b'"');
     let write = |out: &mut Vec<u8>, key: &str, value: &Value| {
         out.push(b',');
-        serde_json::to_writer(&mut *out, key).expect("a string has JSON");
+        write_json(out, key);
         out.push(b':');
-        serde_json::to_writer(&mut *out, value).expect("a value has JSON");
+        write_json(out, value);
     };
     for (key, value) in object.map("metadata").into_iter().flatten() {
-        if key != "resourceVersion" {
-            write(&mut out, key, value);
+        match (key.as_str(), value) {
+            ("resourceVersion", _) => {}
+            ("managedFields", Value::Array(entries)) => {
+                out.extend_from_slice(b",\"managedFields\":");
+                write_managers(&mut out, entries);
+            }
+            _ => write(&mut out, key, value),
         }
     }
     out.push(b'}');
@@ -203,6 +208,32 @@ fn tail(object: &Value) -> Bytes {
     }
     out.push(b'}');
     out.into()
+}
+
+fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("strings and values have JSON");
+}
+
+/// Managers whose fields may be JSON in a string ([`crate::codec::decode_for_cache`]).
+fn write_managers(out: &mut Vec<u8>, entries: &[Value]) {
+    for (n, entry) in entries.iter().enumerate() {
+        out.push(if n == 0 { b'[' } else { b',' });
+        let Value::Object(entry) = entry else {
+            write_json(out, entry);
+            continue;
+        };
+        for (n, (key, value)) in entry.iter().enumerate() {
+            out.push(if n == 0 { b'{' } else { b',' });
+            write_json(out, key);
+            out.push(b':');
+            match value {
+                Value::String(json) if key == "fieldsV1" => out.extend_from_slice(json.as_bytes()),
+                value => write_json(out, value),
+            }
+        }
+        out.extend_from_slice(if entry.is_empty() { b"{}" } else { b"}" });
+    }
+    out.extend_from_slice(if entries.is_empty() { b"[]" } else { b"]" });
 }
 
 /// The stored JSON form: the whole object without a resource version.

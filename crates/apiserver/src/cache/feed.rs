@@ -1,5 +1,6 @@
 //! The one task that follows the store and keeps all caches.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use machinery::Value;
 use store::{EventKind, KeyRange, KeyValue, RangeRequest, Store, WatchMessage, WatchRequest};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Progress, Snapshot};
@@ -36,17 +39,43 @@ pub struct Feed {
 impl Feed {
     /// Loads everything once; the server can answer after this.
     pub async fn load_all(&self) -> store::Result<i64> {
-        let (revision, kvs) = read(&*self.store, KeyRange::prefix(ROOT), 0).await?;
         let map = self.kinds.now();
         let mut snapshots: HashMap<String, Snapshot> = HashMap::new();
-        for kv in kvs {
-            let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
-            let Some(home) = map.home_of(key) else { continue };
-            if let Some(entry) = self.decode(home, &key[home.prefix.len()..], &kv) {
-                let snapshot = snapshots.entry(home.prefix.clone()).or_default();
+        let mut take = |decoded: Vec<(Arc<Home>, Entry)>| {
+            for (home, entry) in decoded {
+                if !snapshots.contains_key(&home.prefix) {
+                    snapshots.insert(home.prefix.clone(), Snapshot::default());
+                }
+                let snapshot = snapshots.get_mut(&home.prefix).expect("it was put in");
                 snapshot.insert(entry.key.clone(), Arc::new(entry));
             }
+        };
+        let failed = |e: tokio::task::JoinError| store::Error::Unavailable(e.to_string());
+        // reading is cheap, decoding is not: all processors take part, a page each
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut decoding: JoinSet<Vec<(Arc<Home>, Entry)>> = JoinSet::new();
+        let mut pages = Pages::new(&*self.store, KeyRange::prefix(ROOT), 0);
+        while let Some(kvs) = pages.next().await? {
+            while decoding.len() > threads
+                && let Some(decoded) = decoding.join_next().await
+            {
+                take(decoded.map_err(failed)?);
+            }
+            let (map, encryption) = (map.clone(), self.encryption.clone());
+            decoding.spawn_blocking(move || {
+                let decode = |kv: &KeyValue| {
+                    let key = std::str::from_utf8(&kv.key).ok()?;
+                    let home = map.home_of(key)?;
+                    let entry = decode(encryption.as_deref(), home, &key[home.prefix.len()..], kv)?;
+                    Some((home.clone(), entry))
+                };
+                kvs.iter().filter_map(decode).collect()
+            });
         }
+        while let Some(decoded) = decoding.join_next().await {
+            take(decoded.map_err(failed)?);
+        }
+        let revision = pages.revision;
         for home in map.homes() {
             home.cache.reset(revision, snapshots.remove(&home.prefix).unwrap_or_default());
         }
@@ -87,11 +116,13 @@ impl Feed {
             progress: self.quiet,
         };
         let mut watch = self.store.watch(request).await?;
+        let mut held = Held::default();
         loop {
             tokio::select! {
+                () = held.due() => held.release(),
                 message = watch.next() => match message? {
                     WatchMessage::Events { revision: at, events } => {
-                        self.apply(at, &events);
+                        self.apply(at, &events, &mut held);
                         *revision = at;
                         self.progress.set_applied(at);
                     }
@@ -102,20 +133,25 @@ impl Feed {
                 },
                 () = self.progress.nudged() => watch.request_progress(),
                 Some((home, done)) = self.loads.recv() => {
-                    let (_, kvs) = read(&*self.store, KeyRange::prefix(home.prefix.clone()), *revision).await?;
-                    let entries = kvs.iter().filter_map(|kv| {
-                        let key = std::str::from_utf8(&kv.key).ok()?;
-                        let entry = self.decode(&home, &key[home.prefix.len()..], kv)?;
-                        Some((entry.key.clone(), Arc::new(entry)))
-                    });
-                    home.cache.reset(*revision, entries.collect());
+                    let mut objects = Snapshot::default();
+                    let range = KeyRange::prefix(home.prefix.clone());
+                    let mut pages = Pages::new(&*self.store, range, *revision);
+                    while let Some(kvs) = pages.next().await? {
+                        for kv in kvs {
+                            let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
+                            if let Some(entry) = self.decode(&home, &key[home.prefix.len()..], &kv) {
+                                objects.insert(entry.key.clone(), Arc::new(entry));
+                            }
+                        }
+                    }
+                    home.cache.reset(*revision, objects);
                     let _ = done.send(());
                 }
             }
         }
     }
 
-    fn apply(&self, revision: i64, events: &[store::Event]) {
+    fn apply(&self, revision: i64, events: &[store::Event], held: &mut Held) {
         let map = self.kinds.now();
         let mut changes: Vec<(Arc<Home>, Vec<_>)> = Vec::new();
         for event in events {
@@ -138,52 +174,108 @@ impl Feed {
             }
         }
         for (home, list) in changes {
-            home.cache.apply(revision, list);
+            if let Some(due) = home.cache.apply(revision, list) {
+                held.note(home, due);
+            }
         }
+    }
+}
+
+/// Caches with watchers that shall be woken a little later.
+#[derive(Default)]
+struct Held(Vec<(Instant, Arc<Home>)>);
+
+impl Held {
+    fn note(&mut self, home: Arc<Home>, due: Instant) {
+        match self.0.iter_mut().find(|(_, noted)| Arc::ptr_eq(noted, &home)) {
+            Some((at, _)) => *at = due,
+            None => self.0.push((due, home)),
+        }
+    }
+
+    /// Waits until the first of them is due; for ever if there is none.
+    async fn due(&self) {
+        match self.0.iter().map(|(due, _)| *due).min() {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn release(&mut self) {
+        let now = Instant::now();
+        self.0.retain(|(due, home)| {
+            let waits = *due > now;
+            if !waits {
+                home.cache.release();
+            }
+            waits
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(_, home)| home.cache.release());
     }
 }
 
 /// A whole range at one revision, page by page.
-async fn read(store: &dyn Store, range: KeyRange, at: i64) -> store::Result<(i64, Vec<KeyValue>)> {
-    let mut request = RangeRequest { limit: PAGE, revision: at, ..RangeRequest::new(range) };
-    let mut all = Vec::new();
-    loop {
-        let page = store.range(request.clone()).await?;
-        if request.revision == 0 {
+struct Pages<'a> {
+    store: &'a dyn Store,
+    /// What is asked next; none after the last page.
+    next: Option<RangeRequest>,
+    /// 0: the newest, until the first page has told it.
+    revision: i64,
+}
+
+impl<'a> Pages<'a> {
+    fn new(store: &'a dyn Store, range: KeyRange, revision: i64) -> Self {
+        let next = Some(RangeRequest { limit: PAGE, revision, ..RangeRequest::new(range) });
+        Self { store, next, revision }
+    }
+
+    async fn next(&mut self) -> store::Result<Option<Vec<KeyValue>>> {
+        let Some(mut request) = self.next.take() else { return Ok(None) };
+        let page = self.store.range(request.clone()).await?;
+        if self.revision == 0 {
+            self.revision = page.revision;
             request.revision = page.revision;
         }
-        let last = page.kvs.last().map(|kv| kv.key.clone());
-        all.extend(page.kvs);
-        match last {
-            Some(key) if page.more => {
-                let mut next = key.to_vec();
-                next.push(0);
-                request.range.start = next.into();
-            }
-            _ => return Ok((request.revision, all)),
+        if let Some(last) = page.kvs.last().filter(|_| page.more) {
+            let mut start = last.key.to_vec();
+            start.push(0);
+            request.range.start = start.into();
+            self.next = Some(request);
         }
+        Ok(Some(page.kvs))
     }
 }
 
 impl Feed {
-    /// The entry of a stored value; a value that can't be read is logged and left out, never served.
     fn decode(&self, home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
-        if let Some(prepared) = home.cache.take_handoff(local, &kv.value) {
+        decode(self.encryption.as_deref(), home, local, kv)
+    }
+}
+
+/// The entry of a stored value; a value that can't be read is logged and left out, never served.
+fn decode(encryption: Option<&Encryption>, home: &Home, local: &str, kv: &KeyValue) -> Option<Entry> {
+    if let Some(prepared) = home.cache.take_handoff(local, &kv.value) {
+        home.readable(local);
+        return Some(prepared.into_entry(kv.mod_revision));
+    }
+    let plain = open(encryption, home, local, &kv.value);
+    let read = |plain: Cow<'_, [u8]>| crate::codec::decode_for_cache(home, &plain).map_err(|e| e.to_string());
+    match plain.and_then(read) {
+        Ok(object) => {
             home.readable(local);
-            return Some(prepared.into_entry(kv.mod_revision));
+            let mut entry = Entry::new(Arc::from(local), kv.mod_revision, &object, &home.cache.fields);
+            entry.odd = home.odd_version(&object);
+            Some(entry)
         }
-        match read_object(self.encryption.as_deref(), home, local, &kv.value) {
-            Ok(object) => {
-                home.readable(local);
-                let mut entry = Entry::new(Arc::from(local), kv.mod_revision, &object, &home.cache.fields);
-                entry.odd = home.odd_version(&object);
-                Some(entry)
-            }
-            Err(error) => {
-                tracing::error!(key = %home.store_key(local), %error, "unreadable object in the store");
-                home.unreadable(local, error);
-                None
-            }
+        Err(error) => {
+            tracing::error!(key = %home.store_key(local), %error, "unreadable object in the store");
+            home.unreadable(local, error);
+            None
         }
     }
 }
@@ -195,15 +287,25 @@ pub fn read_object(
     local: &str,
     stored: &[u8],
 ) -> Result<Value, String> {
+    let plain = open(encryption, home, local, stored)?;
+    crate::codec::decode_stored(home, &plain).map_err(|e| e.to_string())
+}
+
+/// A stored value as it was before it was enciphered.
+fn open<'a>(
+    encryption: Option<&Encryption>,
+    home: &Home,
+    local: &str,
+    stored: &'a [u8],
+) -> Result<Cow<'a, [u8]>, String> {
     let opened = match encryption {
         Some(encryption) => {
             encryption.open(&home.name, &home.store_key(local), stored).map(|(plain, _)| plain)
         }
         None if crate::encryption::is_sealed(stored) => {
-            crate::encryption::refuse_sealed().map(|()| std::borrow::Cow::Borrowed(stored))
+            crate::encryption::refuse_sealed().map(|()| Cow::Borrowed(stored))
         }
-        None => Ok(std::borrow::Cow::Borrowed(stored)),
+        None => Ok(Cow::Borrowed(stored)),
     };
-    let plain = opened.map_err(|e| format!("unable to transform key \"{}\": {e}", home.store_key(local)))?;
-    crate::codec::decode_stored(home, &plain).map_err(|e| e.to_string())
+    opened.map_err(|e| format!("unable to transform key \"{}\": {e}", home.store_key(local)))
 }

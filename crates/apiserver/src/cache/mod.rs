@@ -6,13 +6,15 @@
 mod entry;
 pub mod feed;
 mod fields;
+mod lane;
 mod progress;
 mod watchers;
 
 pub use entry::{Entry, Event, Prepared, stored_json};
 pub use fields::Fields;
+pub use lane::{Delivery, Subscription};
 pub use progress::{Latest, Progress};
-pub use watchers::{Change, Interest, Scope, Subscription};
+pub use watchers::{Change, Interest, Scope};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use machinery::Value;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::flow::Stored;
 use watchers::Watchers;
@@ -157,8 +160,9 @@ impl Cache {
         Ok(objects)
     }
 
-    /// Applies the changes of one revision, waking those who want them.
-    pub fn apply(&self, revision: i64, changes: Vec<(Arc<str>, Option<Entry>)>) {
+    /// Applies the changes of one revision, waking those who want them. The time at which the rest is to be woken, by
+    /// [`Self::release`], if some shall be told a little later.
+    pub fn apply(&self, revision: i64, changes: Vec<(Arc<str>, Option<Entry>)>) -> Option<Instant> {
         let mut state = self.state.lock();
         for (key, new) in changes {
             let new = new.map(Arc::new);
@@ -185,6 +189,12 @@ impl Cache {
                 state.history.pop_front();
             }
         }
+        state.watchers.due()
+    }
+
+    /// Wakes those whose events were held back.
+    pub fn release(&self) {
+        self.state.lock().watchers.release();
     }
 
     /// Starts anew from a complete load: history and watches end.
@@ -216,8 +226,8 @@ impl Cache {
             return Err(TooOld { oldest: state.floor });
         }
         let start = state.history.partition_point(|e| e.revision <= revision);
-        let backlog: Vec<_> =
-            state.history.range(start..).filter_map(|e| Some((interest.change(e)?, e.clone()))).collect();
+        let item = |e: &Arc<Event>| Some((interest.change(e)?, Delivery::new(e.clone())));
+        let backlog = state.history.range(start..).filter_map(item).collect();
         Ok(state.watchers.add(interest, backlog, revision))
     }
 

@@ -69,3 +69,20 @@ fn history_resumes_or_is_gone() {
     assert!(cache.snapshot_at(6).unwrap().get("ns/b").is_none());
     assert!(cache.snapshot_at(1).is_err());
 }
+
+#[test]
+fn managers_read_as_text_make_the_same_bytes() {
+    let cache = cache();
+    let fields = json!({"f:spec": {"f:nodeName": {}, "k:{\"a\":\"b\"}": {".": {}}}});
+    let object = |fields: Value| {
+        let manager = json!({"manager": "a \"b\"", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields});
+        json!({"metadata": {"name": "a", "managedFields": [manager, {}], "uid": "u"}, "spec": {}})
+    };
+    let entry = |object: Value| Entry::new("ns/a".into(), 7, &object, &cache.fields).bare;
+    let text = Value::String(fields.to_string());
+    assert_eq!(entry(object(fields.clone())), entry(object(text)));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&entry(object(fields.clone()))).unwrap()["metadata"]["managedFields"],
+        object(fields)["metadata"]["managedFields"]
+    );
+}

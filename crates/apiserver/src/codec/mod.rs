@@ -9,7 +9,7 @@ mod stored;
 pub use decode::{check_merged, check_patched, decode_apply, decode_options, decode_request, settle};
 pub use managed::{ScaleFields, keep_times, managed_apply, managed_review, managed_update};
 pub use patch::{Patch, patch_as};
-pub use stored::{convert, decode_stored, encode_stored};
+pub use stored::{convert, decode_for_cache, decode_stored, encode_stored};
 
 use bytes::Bytes;
 pub use machinery::codec::proto::ENVELOPE_END;

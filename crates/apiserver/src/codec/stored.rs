@@ -9,11 +9,23 @@ use crate::kinds::{Home, Resource};
 
 /// A stored value, whatever version it was stored in, as an object of the home's version.
 pub fn decode_stored(home: &Home, value: &[u8]) -> Result<Value, Error> {
+    decode(home, value, proto::decode)
+}
+
+/// The same for an entry of the cache, where nobody looks at the managed fields: each `fieldsV1` may be a string of the
+/// JSON that stands there.
+pub fn decode_for_cache(home: &Home, value: &[u8]) -> Result<Value, Error> {
+    decode(home, value, proto::decode_with_text)
+}
+
+type Decode = fn(&[u8], &machinery::schema::Schema) -> Result<Value, proto::Error>;
+
+fn decode(home: &Home, value: &[u8], decode: Decode) -> Result<Value, Error> {
     let mut object: Value = if value.starts_with(&proto::PREFIX) {
         let envelope = proto::open(value).map_err(|e| Error::Other(e.to_string()))?;
         let gvk = GroupVersion::parse(envelope.api_version).unwrap_or_default().kind(envelope.kind);
         let schema = super::schema_of(&gvk).ok_or_else(|| Error::Other(format!("unknown kind {gvk}")))?;
-        proto::decode(value, schema).map_err(|e| Error::Other(e.to_string()))?
+        decode(value, schema).map_err(|e| Error::Other(e.to_string()))?
     } else {
         // serde_json reads no deeper than 128 levels, a request's body may have more
         serde_json::from_slice(value)

@@ -90,6 +90,12 @@ impl http_body::Body for Body {
     }
 }
 
+/// Marks requests that came over a socket: sending costs more than handing over.
+#[derive(Clone, Copy)]
+pub struct Socket {
+    pub http2: bool,
+}
+
 /// Any body as [`Incoming`].
 pub fn incoming<B>(body: B) -> Incoming
 where

@@ -13,8 +13,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::late::Late;
 use super::reads::{ListOptions, list_options};
 use super::{Call, encode, parse_revision, table};
-use crate::cache::{Change, Entry, Event, Interest, Snapshot, Subscription};
-use crate::front::body::Body;
+use crate::cache::{Change, Delivery, Entry, Interest, Snapshot, Subscription};
+use crate::front::body::{Body, Socket};
 use crate::front::negotiate::{Accepted, Encoding, Offer, Shape};
 use crate::front::respond::{self, Answer};
 use crate::front::websocket::{self, Framing};
@@ -25,7 +25,7 @@ use crate::server::Core;
 /// Bookmarks come about this often while there is something new to tell.
 const BOOKMARKS: Duration = Duration::from_secs(60);
 
-/// Events are gathered into blocks up to this size while more are waiting.
+/// Events are gathered into blocks up to this size while more are waiting, where each block is sent by itself.
 const BLOCK: usize = 64 * 1024;
 
 pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
@@ -66,6 +66,7 @@ pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
         initial: VecDeque::new(),
         late: options.late.clone(),
         subscription: None,
+        gathers: !socket && call.extensions.get::<Socket>().is_some_and(|socket| socket.http2),
         bookmark_after_initial: None,
         bookmarks: options.bookmarks,
         told: 0,
@@ -120,7 +121,8 @@ struct Start {
 
 async fn start(call: &Call, options: &ListOptions, revision: i64) -> Result<Start, Status> {
     let cache = &call.home()?.cache;
-    let interest = Interest::new(&call.namespace, options.selector.clone());
+    let mut interest = Interest::new(&call.namespace, options.selector.clone());
+    interest.patient = call.extensions.get::<Socket>().is_some();
     let wants_initial = options.initial_events.unwrap_or(revision == 0);
     if !wants_initial && revision > 0 {
         let subscription = cache.watch_from(revision, interest).map_err(|old| {
@@ -177,6 +179,8 @@ struct Stream {
     initial: VecDeque<Arc<Entry>>,
     late: Option<Late>,
     subscription: Option<Subscription>,
+    /// HTTP/1.1 takes many blocks and sends them at once, HTTP/2 sends one after the other.
+    gathers: bool,
     bookmark_after_initial: Option<i64>,
     bookmarks: bool,
     /// The client knows everything up to this revision.
@@ -243,29 +247,41 @@ impl Stream {
                 self.ended = true;
                 return None;
             };
-            self.event(&mut out, change, &event).await;
-            while out.len() < self.block
+            let first = self.event(change, &event).await;
+            if !self.gathers {
+                match first.is_empty() {
+                    true => continue,
+                    false => return Some(first),
+                }
+            }
+            while first.len() + out.len() < self.block
                 && !self.ended
                 && let Some((change, event)) = self.subscription.as_mut().and_then(Subscription::try_next)
             {
-                self.event(&mut out, change, &event).await;
+                if out.is_empty() {
+                    out.extend_from_slice(&first);
+                }
+                out.extend_from_slice(&self.event(change, &event).await);
             }
             if !out.is_empty() {
                 return Some(out.freeze());
             }
+            if !first.is_empty() {
+                return Some(first);
+            }
         }
     }
 
-    async fn event(&mut self, out: &mut BytesMut, change: Change, event: &Event) {
+    /// What is sent of an event; nothing if it is not shown.
+    async fn event(&mut self, change: Change, event: &Delivery) -> Bytes {
         let change = match &self.late {
             None => change,
             Some(late) => match late.change(&self.core, change, event).await {
                 Ok(Some(change)) => change,
-                Ok(None) => return,
+                Ok(None) => return Bytes::new(),
                 Err(status) => {
                     self.ended = true;
-                    out.extend_from_slice(&self.encoder.error(&status));
-                    return;
+                    return self.encoder.error(&status);
                 }
             },
         };
@@ -274,15 +290,21 @@ impl Stream {
             Change::Deleted => event.old.as_ref(),
             _ => event.new.as_ref(),
         };
-        if let Some(entry) = entry {
-            if let Err(status) = crate::crd::prepare_versions(&self.core, &self.resource, [entry]).await {
-                self.ended = true;
-                out.extend_from_slice(&self.encoder.error(&status));
-                return;
-            }
-            self.encoder.entry(out, change, entry, event.revision);
-            self.told = self.told.max(event.revision);
+        let Some(entry) = entry else { return Bytes::new() };
+        if let Err(status) = crate::crd::prepare_versions(&self.core, &self.resource, [entry]).await {
+            self.ended = true;
+            return self.encoder.error(&status);
         }
+        self.told = self.told.max(event.revision);
+        self.encoder.event(change, event, entry)
+    }
+}
+
+fn name_of(change: Change) -> &'static str {
+    match change {
+        Change::Added => "ADDED",
+        Change::Modified => "MODIFIED",
+        Change::Deleted => "DELETED",
     }
 }
 
@@ -296,20 +318,42 @@ struct Encoder {
 }
 
 impl Encoder {
+    fn event(&mut self, change: Change, event: &Delivery, entry: &Entry) -> Bytes {
+        let Accepted { shape, encoding, .. } = &self.accepted;
+        let frame = match shape {
+            Shape::Object => {
+                event.frame(&self.resource, *encoding, change, || self.object(change, entry, event.revision))
+            }
+            _ => {
+                let mut out = BytesMut::new();
+                self.shown(&mut out, change, entry, event.revision);
+                out.freeze()
+            }
+        };
+        self.watched.event(frame.len());
+        frame
+    }
+
+    fn object(&self, change: Change, entry: &Entry, revision: i64) -> Bytes {
+        let mut out = BytesMut::new();
+        self.whole(&mut out, change, entry, revision);
+        out.freeze()
+    }
+
     fn entry(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
         let before = out.len();
-        self.entry_of(out, change, entry, revision);
+        match self.accepted.shape {
+            Shape::Object => self.whole(out, change, entry, revision),
+            _ => self.shown(out, change, entry, revision),
+        }
         self.watched.event(out.len() - before);
     }
 
-    fn entry_of(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
-        let kind = match change {
-            Change::Added => "ADDED",
-            Change::Modified => "MODIFIED",
-            Change::Deleted => "DELETED",
-        };
+    /// The event with all of the object.
+    fn whole(&self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
+        let kind = name_of(change);
         let bare = encode::bare(&self.resource, entry, revision);
-        if self.accepted.shape == Shape::Object && self.accepted.encoding == Encoding::Json {
+        if self.accepted.encoding == Encoding::Json {
             out.reserve(bare.len() + self.resource.prefix.len() + 40);
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(kind.as_bytes());
@@ -319,8 +363,7 @@ impl Encoder {
             out.extend_from_slice(b"}\n");
             return;
         }
-        if self.accepted.shape == Shape::Object
-            && self.accepted.encoding == Encoding::Proto
+        if self.accepted.encoding == Encoding::Proto
             && revision == entry.revision
             && !self.resource.converts()
         {
@@ -331,11 +374,21 @@ impl Encoder {
                 return;
             }
         }
-        let mut object: Value = machinery::codec::json::decode_any(&bare).expect("the cache holds JSON");
+        self.write(out, kind, self.read(&bare));
+    }
+
+    /// The event with what the client wants to see of the object.
+    fn shown(&mut self, out: &mut BytesMut, change: Change, entry: &Entry, revision: i64) {
+        let object = self.read(&encode::bare(&self.resource, entry, revision));
+        let object = self.shaped(object);
+        self.write(out, name_of(change), object);
+    }
+
+    fn read(&self, bare: &[u8]) -> Value {
+        let mut object: Value = machinery::codec::json::decode_any(bare).expect("the cache holds JSON");
         object.set("kind", self.resource.kind.as_str());
         object.set("apiVersion", self.resource.api_version());
-        let object = self.shaped(object);
-        self.write(out, kind, object);
+        object
     }
 
     fn shaped(&mut self, object: Value) -> Value {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use http::Method;
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Measured, Row, pods};
@@ -14,6 +15,34 @@ use crate::process::{self, Process};
 pub const NAME: &str = "watch event delivered";
 
 const CHANGES: usize = 200;
+
+/// What is looked at of an event: the load must cost less than what it loads.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: Object<'a>,
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(rename = "resourceVersion")]
+    version: &'a str,
+    #[serde(borrow, default)]
+    annotations: Annotations<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Annotations<'a> {
+    round: Option<&'a str>,
+}
 
 pub async fn fan_out(server: &Server, processes: &[Process], watches: usize) -> Result<Row> {
     let mut writer = server.connect().await?;
@@ -64,25 +93,22 @@ async fn read(mut body: hyper::body::Incoming) -> Result<Vec<Instant>> {
         let frame = body.frame().await.context("the watch ended early")??;
         let Ok(data) = frame.into_data() else { continue };
         pending.extend_from_slice(&data);
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            let event: Value = serde_json::from_slice(&line)?;
-            let metadata = &event["object"]["metadata"];
-            let version: u64 = metadata["resourceVersion"].as_str().context("a version")?.parse()?;
-            if event["type"] == "BOOKMARK" {
+        let Some(end) = data.iter().rposition(|byte| *byte == b'\n') else { continue };
+        let whole = pending.len() - data.len() + end + 1;
+        for event in serde_json::Deserializer::from_slice(&pending[..whole]).into_iter::<Event>() {
+            let Event { kind, object: Object { metadata } } = event?;
+            let version: u64 = metadata.version.parse()?;
+            if kind == "BOOKMARK" {
                 continue;
             }
-            let round = metadata["annotations"]["round"].as_str().and_then(|r| r.parse::<usize>().ok());
-            if event["type"] != "MODIFIED" || round != Some(seen.len()) || version <= last_version {
-                bail!(
-                    "event {} is {} of round {round:?} at {version} after {last_version}",
-                    seen.len(),
-                    event["type"]
-                );
+            let round = metadata.annotations.round.and_then(|r| r.parse::<usize>().ok());
+            if kind != "MODIFIED" || round != Some(seen.len()) || version <= last_version {
+                bail!("event {} is {kind} of round {round:?} at {version} after {last_version}", seen.len());
             }
             last_version = version;
             seen.push(Instant::now());
         }
+        pending.drain(..whole);
     }
     Ok(seen)
 }

@@ -23,8 +23,18 @@ pub const PREFIX: [u8; 4] = *b"k8s\0";
 
 /// Reads an object; its `apiVersion` and `kind` come from the envelope.
 pub fn decode(bytes: &[u8], schema: &Schema) -> Result<Value, Error> {
+    opened(bytes, |raw| decode::message(schema, raw))
+}
+
+/// The same for one who will write all of it as JSON and look at little: each `fieldsV1` of `metadata.managedFields` is a
+/// string of the JSON that stands there.
+pub fn decode_with_text(bytes: &[u8], schema: &Schema) -> Result<Value, Error> {
+    opened(bytes, |raw| decode::message_with_text(schema, raw))
+}
+
+fn opened(bytes: &[u8], message: impl FnOnce(&[u8]) -> Result<Value, Error>) -> Result<Value, Error> {
     let envelope = open(bytes)?;
-    let mut value = decode::message(schema, envelope.raw)?;
+    let mut value = message(envelope.raw)?;
     for (name, text) in [("apiVersion", envelope.api_version), ("kind", envelope.kind)] {
         if !text.is_empty() {
             value.set(name, text);

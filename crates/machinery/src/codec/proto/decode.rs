@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::PREFIX;
@@ -85,18 +86,38 @@ pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, Error> {
 }
 
 pub(super) fn message(schema: &Schema, bytes: &[u8]) -> Result<Value, Error> {
-    Ok(body(schema, bytes, 0)?.unwrap_or(Value::Null))
+    Ok(body(schema, bytes, Way { depth: 0, fields: false })?.unwrap_or(Value::Null))
+}
+
+/// The same with the sets of `metadata.managedFields` as strings of the JSON that they are, checked but not read.
+pub(super) fn message_with_text(schema: &Schema, bytes: &[u8]) -> Result<Value, Error> {
+    Ok(body(schema, bytes, Way { depth: 0, fields: true })?.unwrap_or(Value::Null))
+}
+
+/// How a message is read.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Messages around this one.
+    depth: usize,
+    /// `FieldsV1` stay text.
+    fields: bool,
+}
+
+impl Way {
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
 }
 
 /// The value of a message; None: null.
-fn body(schema: &Schema, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
-    if depth > MAX_DEPTH {
+fn body(schema: &Schema, bytes: &[u8], way: Way) -> Result<Option<Value>, Error> {
+    if way.depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
     Ok(Some(match schema.shape() {
         Shape::Struct(s) => {
             let mut map = Map::new();
-            structure(s, bytes, &mut map, depth)?;
+            structure(s, bytes, &mut map, way)?;
             Value::Object(map)
         }
         Shape::Quantity => {
@@ -128,18 +149,21 @@ fn body(schema: &Schema, bytes: &[u8], depth: usize) -> Result<Option<Value>, Er
             let mut value = None;
             each(bytes, |tag, content| {
                 if let (1, Some(bytes)) = (tag, content.bytes()) {
-                    value = embedded(bytes)?;
+                    value = match schema.shape() {
+                        Shape::Fields if way.fields => text(bytes)?,
+                        _ => embedded(bytes)?,
+                    };
                 }
                 Ok(())
             })?;
             return Ok(value);
         }
-        Shape::Either(inner, other) => return either(inner, *other, bytes, depth),
+        Shape::Either(inner, other) => return either(inner, *other, bytes, way),
         Shape::List(list) => {
             let mut items = Vec::new();
             each(bytes, |tag, content| {
                 if tag == 1 {
-                    items.push(one(&list.item, content, "items", depth)?);
+                    items.push(one(&list.item, content, "items", way)?);
                 }
                 Ok(())
             })?;
@@ -149,8 +173,8 @@ fn body(schema: &Schema, bytes: &[u8], depth: usize) -> Result<Option<Value>, Er
     }))
 }
 
-fn structure(s: &Struct, bytes: &[u8], map: &mut Map<String, Value>, depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
+fn structure(s: &Struct, bytes: &[u8], map: &mut Map<String, Value>, way: Way) -> Result<(), Error> {
+    if way.depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
     let wire = s.wire();
@@ -161,21 +185,21 @@ fn structure(s: &Struct, bytes: &[u8], map: &mut Map<String, Value>, depth: usiz
             Wire::Inline(at) => {
                 let inline = &s.inlines[usize::from(at)];
                 if let (Some(inner), Some(bytes)) = (inline.schema.as_struct(), content.bytes()) {
-                    structure(inner, bytes, map, depth + 1)?;
+                    structure(inner, bytes, map, way.deeper())?;
                 }
             }
-            Wire::Field(at) => field(&s.fields[usize::from(at)], content, map, depth)?,
+            Wire::Field(at) => field(&s.fields[usize::from(at)], content, map, way)?,
         }
     }
     schema::fill(s, map);
     Ok(())
 }
 
-fn field(field: &Field, content: Content, map: &mut Map<String, Value>, depth: usize) -> Result<(), Error> {
+fn field(field: &Field, content: Content, map: &mut Map<String, Value>, way: Way) -> Result<(), Error> {
     let name = || field.name.to_string();
     match field.schema.shape() {
         Shape::List(list) if !list.wrapped => {
-            let item = one(&list.item, content, &field.name, depth)?;
+            let item = one(&list.item, content, &field.name, way)?;
             match map.entry(name()).or_insert_with(|| Value::Array(Vec::new())) {
                 Value::Array(items) => items.push(item),
                 other => *other = Value::Array(vec![item]),
@@ -187,7 +211,7 @@ fn field(field: &Field, content: Content, map: &mut Map<String, Value>, depth: u
             each(bytes, |tag, content| {
                 match (tag, content.bytes()) {
                     (1, Some(bytes)) => key = String::from_utf8_lossy(bytes).into_owned(),
-                    (2, _) => value = Some(one(&of.value, content, &field.name, depth)?),
+                    (2, _) => value = Some(one(&of.value, content, &field.name, way)?),
                     _ => {}
                 }
                 Ok(())
@@ -199,7 +223,7 @@ fn field(field: &Field, content: Content, map: &mut Map<String, Value>, depth: u
             }
         }
         _ => {
-            let value = one(&field.schema, content, &field.name, depth)?;
+            let value = one(&field.schema, content, &field.name, way)?;
             if value.is_null() || schema::is_empty(field, &value) {
                 map.remove(&*field.name);
             } else {
@@ -211,7 +235,7 @@ fn field(field: &Field, content: Content, map: &mut Map<String, Value>, depth: u
 }
 
 /// One value of a field.
-fn one(schema: &Schema, content: Content, field: &str, depth: usize) -> Result<Value, Error> {
+fn one(schema: &Schema, content: Content, field: &str, way: Way) -> Result<Value, Error> {
     let wrong = || content.wrong(field);
     Ok(match schema.shape() {
         Shape::String => String::from_utf8_lossy(content.bytes().ok_or_else(wrong)?).into_owned().into(),
@@ -227,21 +251,21 @@ fn one(schema: &Schema, content: Content, field: &str, depth: usize) -> Result<V
         },
         _ => {
             let bytes = content.bytes().ok_or_else(wrong)?;
-            body(schema, bytes, depth + 1)?.unwrap_or_else(|| zero(schema))
+            body(schema, bytes, way.deeper())?.unwrap_or_else(|| zero(schema))
         }
     })
 }
 
-fn either(inner: &Schema, other: Other, bytes: &[u8], depth: usize) -> Result<Option<Value>, Error> {
+fn either(inner: &Schema, other: Other, bytes: &[u8], way: Way) -> Result<Option<Value>, Error> {
     let (mut schema, mut allows, mut items) = (None, false, Vec::new());
     each(bytes, |tag, content| {
         match (other, tag, content) {
             (Other::Bool, 1, Content::Number(n)) => allows = n != 0,
             (Other::Bool, 2, Content::Bytes(bytes))
             | (Other::List | Other::Strings, 1, Content::Bytes(bytes)) => {
-                schema = body(inner, bytes, depth + 1)?;
+                schema = body(inner, bytes, way.deeper())?;
             }
-            (Other::List, 2, Content::Bytes(bytes)) => items.extend(body(inner, bytes, depth + 1)?),
+            (Other::List, 2, Content::Bytes(bytes)) => items.extend(body(inner, bytes, way.deeper())?),
             (Other::Strings, 2, Content::Bytes(bytes)) => {
                 items.push(Value::String(String::from_utf8_lossy(bytes).into_owned()));
             }
@@ -269,6 +293,17 @@ fn embedded(bytes: &[u8]) -> Result<Option<Value>, Error> {
         return known.map(|schema| super::decode(bytes, schema)).transpose();
     }
     decode_any(bytes).map(Some).map_err(|e| Error::Value(e.to_string()))
+}
+
+/// JSON as it is written, in a string.
+fn text(bytes: &[u8]) -> Result<Option<Value>, Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |e: &dyn std::fmt::Display| Error::Value(e.to_string());
+    let text = std::str::from_utf8(bytes).map_err(|e| wrong(&e))?;
+    let json: &RawValue = serde_json::from_str(text).map_err(|e| wrong(&e))?;
+    Ok(Some(Value::String(json.get().to_owned())))
 }
 
 fn instant(bytes: &[u8], precision: Precision) -> Result<Option<Value>, Error> {
