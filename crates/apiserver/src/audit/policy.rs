@@ -1,12 +1,15 @@
 //! What is written down of which requests: the first rule that fits decides.
 
-use machinery::{Get, Value};
+use machinery::field::{Error, Path};
+use machinery::names::dns1123_subdomain;
+use machinery::{Get, Value, json};
 use serde::Serialize;
 
 use super::event::Stage;
 use crate::authn::User;
+use crate::authz::aggregate;
+use crate::config::strict::{self, Shape};
 use crate::front::RequestInfo;
-use crate::remote;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Level {
@@ -54,17 +57,52 @@ struct GroupResources {
     names: Vec<String>,
 }
 
+const TEXTS: Shape = Shape::List(&Shape::Text);
+
+const POLICY: Shape = Shape::Fields(&[
+    ("metadata", Shape::Any),
+    ("omitStages", TEXTS),
+    ("omitManagedFields", Shape::Flag),
+    (
+        "rules",
+        Shape::List(&Shape::Fields(&[
+            ("level", Shape::Text),
+            ("users", TEXTS),
+            ("userGroups", TEXTS),
+            ("verbs", TEXTS),
+            (
+                "resources",
+                Shape::List(&Shape::Fields(&[
+                    ("group", Shape::Text),
+                    ("resources", TEXTS),
+                    ("resourceNames", TEXTS),
+                ])),
+            ),
+            ("namespaces", TEXTS),
+            ("nonResourceURLs", TEXTS),
+            ("omitStages", TEXTS),
+            ("omitManagedFields", Shape::Flag),
+        ])),
+    ),
+]);
+
 impl Policy {
-    /// Reads a `Policy` of `audit.k8s.io/v1`.
+    /// Reads a `Policy` of `audit.k8s.io/v1`. What is not known in it is passed over, and said in the log.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let document = remote::document(text)?;
-        if document.text("apiVersion") != "audit.k8s.io/v1" || document.text("kind") != "Policy" {
-            return Err("it is not a Policy of audit.k8s.io/v1".to_owned());
+        let (document, unknown) = strict::lenient(text, "Policy", &["audit.k8s.io/v1"], &POLICY)
+            .map_err(|e| format!("failed decoding: {e}"))?;
+        if let Some(error) = unknown {
+            tracing::warn!(%error, "the audit policy contains errors, which are passed over");
         }
-        let everywhere = stages(document.list("omitStages"), "omitStages")?;
+        let mut errors = Vec::new();
+        let everywhere = stages(document.list("omitStages"), &Path::new("omitStages"), &mut errors);
+        let at = Path::new("rules");
         let mut rules = Vec::new();
         for (n, rule) in document.list("rules").iter().enumerate() {
-            rules.push(parse_rule(rule, &everywhere).map_err(|e| format!("rules[{n}].{e}"))?);
+            rules.push(parse_rule(rule, &everywhere, &at.index(n), &mut errors));
+        }
+        if !errors.is_empty() {
+            return Err(aggregate(&errors.iter().map(ToString::to_string).collect::<Vec<_>>()));
         }
         if rules.is_empty() {
             return Err("loaded illegal policy with 0 rules".to_owned());
@@ -86,72 +124,83 @@ fn strings(value: &Value, key: &str) -> Vec<String> {
     value.list(key).iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn stages(list: &[Value], at: &str) -> Result<Vec<Stage>, String> {
-    let read = |(n, value): (usize, &Value)| {
+fn stages(list: &[Value], at: &Path, errors: &mut Vec<Error>) -> Vec<Stage> {
+    let mut out = Vec::new();
+    for (n, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();
-        Stage::parse(text).ok_or_else(|| format!("{at}[{n}]: Unsupported value: {text:?}: allowed stages are RequestReceived,ResponseStarted,ResponseComplete,Panic"))
-    };
-    list.iter().enumerate().map(read).collect()
+        match Stage::parse(text) {
+            Some(stage) => out.push(stage),
+            None => errors.push(Error::invalid(
+                &at.index(n),
+                text,
+                "allowed stages are RequestReceived,ResponseStarted,ResponseComplete,Panic",
+            )),
+        }
+    }
+    out
 }
 
-fn parse_rule(rule: &Value, everywhere: &[Stage]) -> Result<Rule, String> {
+fn parse_rule(rule: &Value, everywhere: &[Stage], at: &Path, errors: &mut Vec<Error>) -> Rule {
     let level = match rule.text("level") {
         "None" => Level::None,
         "Metadata" => Level::Metadata,
         "Request" => Level::Request,
         "RequestResponse" => Level::RequestResponse,
-        "" => return Err("level: Required value".to_owned()),
         other => {
-            return Err(format!(
-                "level: Unsupported value: {other:?}: supported values: \"Metadata\", \"None\", \"Request\", \"RequestResponse\""
-            ));
+            let at = at.child("level");
+            errors.push(match other {
+                "" => Error::required(&at, ""),
+                _ => Error::not_supported(&at, other, &["None", "Metadata", "Request", "RequestResponse"]),
+            });
+            Level::None
         }
     };
     let urls = strings(rule, "nonResourceURLs");
-    if !urls.is_empty() && (!rule.list("resources").is_empty() || !rule.list("namespaces").is_empty()) {
-        return Err("nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs".to_owned());
-    }
-    for (n, url) in urls.iter().enumerate() {
-        if url != "*" && !url.starts_with('/') {
-            return Err(format!(
-                "nonResourceURLs[{n}]: Invalid value: {url:?}: non-resource URL rules must begin with a '/' character"
-            ));
+    let urls_at = at.child("nonResourceURLs");
+    for (n, url) in urls.iter().enumerate().filter(|(_, url)| *url != "*") {
+        if !url.starts_with('/') {
+            let detail = "non-resource URL rules must begin with a '/' character";
+            errors.push(Error::invalid(&urls_at.index(n), url.as_str(), detail));
         }
-        if url != "*" && url.trim_end_matches('*').contains('*') {
-            return Err(format!(
-                "nonResourceURLs[{n}]: Invalid value: {url:?}: non-resource URL wildcards '*' must be the final character of the rule"
-            ));
+        if url.strip_suffix('*').unwrap_or(url).contains('*') {
+            let detail = "non-resource URL wildcards '*' must be the final character of the rule";
+            errors.push(Error::invalid(&urls_at.index(n), url.as_str(), detail));
         }
     }
     let mut resources = Vec::new();
-    for (n, item) in rule.list("resources").iter().enumerate() {
-        let (names, list) = (strings(item, "resourceNames"), strings(item, "resources"));
-        if item.text("group").contains('/') {
-            return Err(format!(
-                "resources[{n}].group: Invalid value: {:?}: must be a group name, without version",
-                item.text("group")
-            ));
+    // upstream's paths do not say which one
+    let resources_at = at.child("resources");
+    for item in rule.list("resources") {
+        let (group, names, list) =
+            (item.text("group"), strings(item, "resourceNames"), strings(item, "resources"));
+        let bad = if matches!(group, "" | "*") { Vec::new() } else { dns1123_subdomain(group) };
+        if !bad.is_empty() {
+            errors.push(Error::invalid(&resources_at.child("group"), group, bad.join(",")));
         }
         if !names.is_empty() && list.is_empty() {
-            return Err(format!(
-                "resources[{n}].resourceNames: Invalid value: using resourceNames requires at least one resource"
-            ));
+            let detail = "using resourceNames requires at least one resource";
+            errors.push(Error::invalid(&resources_at.child("resourceNames"), json!(names), detail));
         }
-        resources.push(GroupResources { group: item.text("group").to_owned(), resources: list, names });
+        resources.push(GroupResources { group: group.to_owned(), resources: list, names });
     }
-    let mut omit_stages = stages(rule.list("omitStages"), "omitStages")?;
+    let mut omit_stages = stages(rule.list("omitStages"), &at.child("omitStages"), errors);
     omit_stages.extend(everywhere);
-    Ok(Rule {
+    let namespaces = strings(rule, "namespaces");
+    if !urls.is_empty() && (!resources.is_empty() || !namespaces.is_empty()) {
+        let detail = "rules cannot apply to both regular resources and non-resource URLs";
+        errors.push(Error::invalid(&urls_at, json!(urls), detail));
+    }
+    Rule {
         level,
         users: strings(rule, "users"),
         groups: strings(rule, "userGroups"),
         verbs: strings(rule, "verbs"),
-        namespaces: strings(rule, "namespaces"),
+        namespaces,
         resources,
         urls,
         omit_stages,
         omit_managed_fields: rule.flag("omitManagedFields"),
-    })
+    }
 }
 
 impl Rule {

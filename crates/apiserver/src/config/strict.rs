@@ -8,6 +8,8 @@ use machinery::{Get, Value};
 pub enum Shape {
     Text,
     Flag,
+    Number,
+    Any,
     List(&'static Shape),
     Fields(&'static [(&'static str, Shape)]),
 }
@@ -17,6 +19,19 @@ pub enum Shape {
 /// # Errors
 /// In upstream's words.
 pub fn document(text: &str, kind: &str, versions: &[&str], fields: &Shape) -> Result<Value, String> {
+    match lenient(text, kind, versions, fields)? {
+        (value, None) => Ok(value),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// The same for files that may have fields that are not known, or keys twice: the last one counts, and it is said.
+pub fn lenient(
+    text: &str,
+    kind: &str,
+    versions: &[&str],
+    fields: &Shape,
+) -> Result<(Value, Option<String>), String> {
     if text.is_empty() {
         return Err("empty config data".to_owned());
     }
@@ -37,11 +52,9 @@ pub fn document(text: &str, kind: &str, versions: &[&str], fields: &Shape) -> Re
     let Some(entries) = value.as_object() else { return Err("it is not an object".to_owned()) };
     let rest = entries.iter().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion"));
     walk.fields(rest, fields, "")?;
-    if walk.unknown.is_empty() {
-        Ok(value)
-    } else {
-        Err(format!("strict decoding error: {}", walk.unknown.join(", ")))
-    }
+    let error =
+        (!walk.unknown.is_empty()).then(|| format!("strict decoding error: {}", walk.unknown.join(", ")));
+    Ok((value, error))
 }
 
 struct Walk<'a> {
@@ -69,7 +82,11 @@ impl Walk<'_> {
 
     fn value(&mut self, value: &Value, shape: &Shape, at: &str) -> Result<(), String> {
         match (shape, value) {
-            (_, Value::Null) | (Shape::Text, Value::String(_)) | (Shape::Flag, Value::Bool(_)) => {}
+            (Shape::Any, _)
+            | (_, Value::Null)
+            | (Shape::Text, Value::String(_))
+            | (Shape::Flag, Value::Bool(_))
+            | (Shape::Number, Value::Number(_)) => {}
             (Shape::List(each), Value::Array(items)) => {
                 for (n, item) in items.iter().enumerate() {
                     self.value(item, each, &format!("{at}[{n}]"))?;
@@ -87,8 +104,9 @@ impl Walk<'_> {
                 let want = match shape {
                     Shape::Text => "string",
                     Shape::Flag => "bool",
+                    Shape::Number => "int32",
                     Shape::List(_) => "array",
-                    Shape::Fields(_) => "object",
+                    Shape::Fields(_) | Shape::Any => "object",
                 };
                 return Err(format!(
                     "json: cannot unmarshal {found} into Go struct field {}.{at} of type {want}",

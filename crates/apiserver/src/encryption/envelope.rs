@@ -51,11 +51,13 @@ impl Cipher {
 }
 
 /// A named key of a cipher.
+#[derive(Clone)]
 pub struct Key {
     pub name: String,
     pub secret: Vec<u8>,
 }
 
+#[derive(Clone)]
 pub enum Provider {
     Identity,
     Keys { cipher: Cipher, keys: Vec<Key> },
