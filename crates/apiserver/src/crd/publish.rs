@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine;
 use machinery::{Get, Status, Value, json, meta};
 use resources::apiextensions::{self as approval, Approval};
 use tokio::sync::oneshot;
@@ -353,6 +354,13 @@ async fn retry_later(core: Arc<Core>, home: Arc<Home>, name: String) {
     let _ = update_object(&mut call, request).await;
 }
 
+/// Tells clients when objects are stored in another version than before (upstream: discovery.StorageVersionHash).
+fn storage_hash(group: &str, version: &str, kind: &str) -> String {
+    let text = format!("{group}/{version}/{kind}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
+}
+
 /// The served versions of a definition.
 fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
     let spec = definition.at("spec");
@@ -361,7 +369,11 @@ fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
         |key: &str| names.list(key).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
     let group = spec.text("group");
     let mut out = Vec::new();
-    for version in spec.list("versions").iter().filter(|v| v.flag("served") == Some(true)) {
+    let served = || spec.list("versions").iter().filter(|v| v.flag("served") == Some(true));
+    let stored = served().find(|v| v.flag("storage") == Some(true));
+    let storage_hash =
+        stored.map_or(String::new(), |v| storage_hash(group, v.text("name"), names.text("kind")));
+    for version in served() {
         let name = version.text("name");
         let subs = version.at("subresources");
         let Some(conversion) = &home.conversion else { continue };
@@ -392,7 +404,7 @@ fn resources(definition: &Value, home: &Arc<Home>) -> Vec<Resource> {
             verbs: VERBS.map(str::to_owned).to_vec(),
             short_names: strings("shortNames"),
             categories: strings("categories"),
-            storage_hash: String::new(),
+            storage_hash: storage_hash.clone(),
             subresources,
             strategy: &CUSTOM,
             home: Some(home.clone()),
@@ -415,4 +427,13 @@ pub fn scale_paths(version: &Value) -> Option<ScalePaths> {
         status_replicas: path("statusReplicasPath"),
         selector: path("labelSelectorPath"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn storage_versions_have_upstreams_hash() {
+        // as upstream's discovery shows it for pods
+        assert_eq!(super::storage_hash("", "v1", "Pod"), "xPOwRZ+Yhw8=");
+    }
 }
