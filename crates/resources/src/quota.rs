@@ -61,7 +61,13 @@ pub fn usage(group: &str, name: &str, object: &Value) -> Amounts {
         }
         "persistentvolumeclaims" => {
             add(&mut out, "persistentvolumeclaims".to_owned(), &one());
-            let storage = spec.at("resources").at("requests").get("storage").map(Quantity::of);
+            let asked = spec.at("resources").at("requests").get("storage").map(Quantity::of);
+            let allocated = object.at("status").at("allocatedResources").get("storage").map(Quantity::of);
+            // an expansion that failed has taken its storage all the same
+            let storage = asked.map(|asked| match allocated {
+                Some(more) if more.compare(&asked).is_gt() => more,
+                _ => asked,
+            });
             let class = spec.text("storageClassName");
             if let Some(storage) = &storage {
                 add(&mut out, "requests.storage".to_owned(), storage);
@@ -92,7 +98,11 @@ fn is_best_effort(spec: &Value) -> bool {
 pub fn in_scope(group: &str, name: &str, quota: &Value, object: &Value) -> bool {
     let spec = object.at("spec");
     let pod = group.is_empty() && name == "pods";
+    let claim = group.is_empty() && name == "persistentvolumeclaims";
     let matches = |scope: &str, operator: &str, values: &[Value]| -> bool {
+        if claim && scope == "VolumeAttributesClass" {
+            return names_match(&attributes_classes(object), operator, values);
+        }
         if !pod {
             return false;
         }
@@ -102,14 +112,8 @@ pub fn in_scope(group: &str, name: &str, quota: &Value, object: &Value) -> bool 
             "Terminating" => spec.int("activeDeadlineSeconds").is_some(),
             "NotTerminating" => spec.int("activeDeadlineSeconds").is_none(),
             "PriorityClass" => {
-                let class = spec.text("priorityClassName");
-                let listed = values.iter().any(|v| v == class);
-                match operator {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "DoesNotExist" => class.is_empty(),
-                    _ => !class.is_empty(),
-                }
+                let class = Some(spec.text("priorityClassName")).filter(|class| !class.is_empty());
+                names_match(class.as_slice(), operator, values)
             }
             "CrossNamespacePodAffinity" => crosses_namespaces(spec.at("affinity")),
             _ => false,
@@ -122,6 +126,29 @@ pub fn in_scope(group: &str, name: &str, quota: &Value, object: &Value) -> bool 
             .list("matchExpressions")
             .iter()
             .all(|e| matches(e.text("scopeName"), e.text("operator"), e.list("values")))
+}
+
+/// Does a scope's requirement hold for one of the names that an object has, or for its having none?
+fn names_match(names: &[&str], operator: &str, values: &[Value]) -> bool {
+    let listed = |name: &&str| values.iter().any(|v| v == *name);
+    match operator {
+        "In" => names.iter().any(listed),
+        "NotIn" => names.is_empty() || names.iter().any(|name| !listed(name)),
+        "DoesNotExist" => names.is_empty(),
+        _ => !names.is_empty(),
+    }
+}
+
+/// The attributes classes of a claim: wanted, in effect, or being gone over to.
+fn attributes_classes(claim: &Value) -> Vec<&str> {
+    let status = claim.at("status");
+    let mut names = vec![
+        claim.at("spec").text("volumeAttributesClassName"),
+        status.text("currentVolumeAttributesClassName"),
+        status.at("modifyVolumeStatus").text("targetVolumeAttributesClassName"),
+    ];
+    names.retain(|name| !name.is_empty());
+    names
 }
 
 fn crosses_namespaces(value: &Value) -> bool {
@@ -167,4 +194,40 @@ pub fn total(spec: &Value, key: &str) -> Amounts {
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machinery::json;
+
+    #[test]
+    fn claims_are_told_apart_by_their_attributes_class() {
+        let claim = |class: Value| json!({"spec": {"volumeAttributesClassName": class}, "status": {}});
+        let check = |operator: &str, class: Value, counted: bool| {
+            let values = if operator == "In" || operator == "NotIn" { json!(["gold"]) } else { json!([]) };
+            let expression =
+                json!({"scopeName": "VolumeAttributesClass", "operator": operator, "values": values});
+            let quota = json!({"spec": {"scopeSelector": {"matchExpressions": [expression]}}});
+            let claim = claim(class);
+            assert_eq!(in_scope("", "persistentvolumeclaims", &quota, &claim), counted, "{operator} {claim}");
+        };
+        check("In", json!("gold"), true);
+        check("In", json!("silver"), false);
+        check("In", Value::Null, false);
+        check("NotIn", json!("gold"), false);
+        check("NotIn", json!("silver"), true);
+        check("NotIn", Value::Null, true);
+        check("Exists", json!("gold"), true);
+        check("Exists", Value::Null, false);
+        check("DoesNotExist", Value::Null, true);
+    }
+
+    #[test]
+    fn a_claim_counts_what_it_was_allocated() {
+        let claim = json!({"spec": {"resources": {"requests": {"storage": "1Gi"}}},
+            "status": {"allocatedResources": {"storage": "2Gi"}}});
+        let usage = usage("", "persistentvolumeclaims", &claim);
+        assert_eq!(usage["requests.storage"].to_string(), "2Gi");
+    }
 }

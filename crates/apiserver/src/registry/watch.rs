@@ -425,14 +425,8 @@ impl Encoder {
             (self.resource.strategy.blank)(&mut object);
             crate::codec::normalize(&self.resource.gvk(), &mut object);
         }
-        let object = match self.accepted.shape {
-            Shape::Table(_) => {
-                let mut table = self.shaped(object);
-                table.set("rows", Value::Array(Vec::new()));
-                table
-            }
-            _ => self.shaped(object),
-        };
+        // in a Table, its row carries the annotation
+        let object = self.shaped(object);
         self.write(out, "BOOKMARK", object);
     }
 
