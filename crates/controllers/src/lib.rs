@@ -7,6 +7,7 @@
 //!
 //! It does not know HTTP, the store, nor how pods run.
 
+mod certificates;
 mod clusterrole;
 mod common;
 mod cronjob;

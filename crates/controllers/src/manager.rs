@@ -21,6 +21,8 @@ pub struct Config {
     pub concurrency: usize,
     /// The certificates (PEM) that pods verify the API server by; published as `kube-root-ca.crt`.
     pub root_ca: Option<String>,
+    /// Signs approved certificate requests; without one they stay unsigned.
+    pub authority: Option<Arc<pki::Authority>>,
     /// Pod ranges to give nodes a part of, as `10.244.0.0/16`; empty leaves nodes without.
     pub cluster_cidrs: Vec<String>,
     /// Prefix lengths of a node's part, for IPv4 and IPv6.
@@ -37,6 +39,7 @@ impl Default for Config {
             controllers: vec!["*".into()],
             concurrency: 32,
             root_ca: None,
+            authority: None,
             cluster_cidrs: Vec::new(),
             node_cidr_masks: (24, 64),
             node_monitor_grace: Duration::from_secs(50),

@@ -45,4 +45,5 @@ pub const TABLE: &[Controller] = &[
     crate::volumes::VOLUME_PROTECTION,
     crate::policystatus::CONTROLLER,
     crate::volumes::CLASS_PROTECTION,
+    crate::certificates::SIGNING,
 ];

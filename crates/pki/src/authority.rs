@@ -51,6 +51,13 @@ pub struct Issued {
     pub key_pem: String,
 }
 
+impl std::fmt::Debug for Authority {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
 impl Authority {
     /// Reads `dir/NAME.crt` and `dir/NAME.key`, or makes and writes them. Half of the pair is an error: we never
     /// overwrite a key.

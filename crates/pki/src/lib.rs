@@ -9,11 +9,13 @@ pub mod files;
 mod identity;
 mod keys;
 pub mod kubeconfig;
+mod request;
 pub mod token;
 
 pub use authority::{Authority, Issued, Request, Usage};
 pub use identity::{Identity, identity};
 pub use keys::{PrivateKey, PublicKey};
+pub use request::{Asked, asked};
 pub use token::{Signer, Verifier};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Everything the control plane proves itself with.
 pub struct Credentials {
     /// Signs and verifies client certificates and the API server's serving certificate.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// For requests that the API server proxies to aggregated API servers.
     pub front_proxy: Authority,
     /// PEM of the key that signs service-account tokens.
@@ -34,7 +35,7 @@ impl Credentials {
         };
         Ok(Self {
             service_account_key: service_account_key(&dir.join("sa.key")).with_context(hint)?,
-            authority: Authority::load_or_create(&dir, "ca", "kubernetes").with_context(hint)?,
+            authority: Arc::new(Authority::load_or_create(&dir, "ca", "kubernetes").with_context(hint)?),
             front_proxy: Authority::load_or_create(&dir, "front-proxy-ca", "front-proxy-ca")
                 .with_context(hint)?,
         })

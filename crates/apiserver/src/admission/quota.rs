@@ -17,8 +17,7 @@ pub static PLUGIN: Plugin = Plugin {
 };
 
 async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
-    let relevant = a.subresource.is_empty() && matches!(a.operation, Operation::Create | Operation::Update);
-    if !relevant || a.namespace.is_empty() {
+    if !relevant(a) || a.namespace.is_empty() {
         return Ok(());
     }
     let quotas = call.core.kinds.now().find("", "v1", "resourcequotas");
@@ -34,11 +33,12 @@ async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
         .map(|(_, e)| (e.name().to_owned(), e.parse()))
         .collect();
     let (group, resource) = (a.resource.group.as_str(), a.resource.name.as_str());
-    let mut wanted = usage(group, resource, a.object());
-    if a.operation == Operation::Update {
-        // only what grows is asked for
+    let whole = usage(group, resource, a.object());
+    let mut grown = whole.clone();
+    let is_update = a.operation == Operation::Update;
+    if is_update {
         let before = usage(group, resource, a.old());
-        wanted = wanted
+        grown = grown
             .into_iter()
             .map(|(name, amount)| {
                 let grown = before.get(&name).map_or_else(|| amount.clone(), |b| amount.sub(b));
@@ -48,6 +48,9 @@ async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
             .collect();
     }
     for (name, quota) in names {
+        // only what grows is asked for, but all of it of a quota that did not count the object before
+        let counted = is_update && in_scope(group, resource, &quota, a.old());
+        let wanted = if counted { &grown } else { &whole };
         if !in_scope(group, resource, &quota, a.object()) {
             continue;
         }
@@ -63,6 +66,21 @@ async fn admit(call: &mut Call, a: &Attributes) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// Can a write change what an object counts as? Of pods that are there only the deadline and the resizing do.
+fn relevant(a: &Attributes) -> bool {
+    let pods = a.resource.group.is_empty() && a.resource.name == "pods";
+    match (a.operation, a.subresource.as_str()) {
+        (Operation::Create, "") => true,
+        (Operation::Update, "") if pods => {
+            let ends = |pod: &Value| pod.at("spec").int("activeDeadlineSeconds").is_some();
+            ends(a.old()) != ends(a.object())
+        }
+        (Operation::Update, "") => true,
+        (Operation::Update, "resize") => pods,
+        _ => false,
+    }
 }
 
 /// A quota on computing resources wants pods to say what they need.

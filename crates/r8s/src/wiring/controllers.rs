@@ -11,6 +11,7 @@ use crate::supervise::Supervisor;
 pub fn start(api: &ApiServer, config: &Server, credentials: &Credentials, supervisor: &mut Supervisor) {
     let settings = Config {
         root_ca: Some(credentials.authority.certificate_pem().to_owned()),
+        authority: Some(credentials.authority.clone()),
         cluster_cidrs: vec![config.cluster_cidr.to_string()],
         ..Config::default()
     };
