@@ -229,10 +229,9 @@ fn service(call: &Call) -> Result<Place, Status> {
             .ok_or_else(|| unavailable(format!("no service port {number} found for service {quoted}")))?;
         port_name = found.text("name").to_owned();
     }
-    let endpoints = admission::cached(call, "", "endpoints", &key).ok_or_else(|| {
-        let resource = machinery::GroupResource { group: String::new(), resource: "endpoints".to_owned() };
-        Status::not_found(&resource, name)
-    })?;
+    // upstream names the request's resource here, too
+    let endpoints = admission::cached(call, "", "endpoints", &key);
+    let endpoints = endpoints.ok_or_else(|| Status::not_found(&call.gr(), name))?;
     let subsets = endpoints.list("subsets");
     if subsets.is_empty() {
         return Err(unavailable(format!("no endpoints available for service {quoted}")));
