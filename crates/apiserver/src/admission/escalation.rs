@@ -4,7 +4,7 @@
 
 use futures_util::FutureExt;
 use machinery::field::go_quote;
-use machinery::{Get, GroupResource, Status, Value, meta};
+use machinery::{Get, Status, Value, meta};
 
 use super::{Attributes, Operation, Plugin};
 use crate::authn::user::MASTERS;
@@ -103,7 +103,8 @@ async fn binding(call: &Call, a: &Attributes) -> Result<(), Status> {
     }
     let index = authz::index(&call.core);
     let Some(rules) = index.role(kind, &a.namespace, name) else {
-        return Err(Status::not_found(&GroupResource::new(GROUP, resource), name));
+        // upstream's error names the resource of the request
+        return Err(Status::not_found(&a.resource.group_resource(), name));
     };
     covered(call, a, &rules).map_err(|why| forbidden(a, meta::name(a.object()), &why))
 }

@@ -182,7 +182,7 @@ fn eviction(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
             Err(forbidden(a, &format!("node {node} can only evict pods with spec.nodeName set to itself")))
         }
         Some(_) => Ok(()),
-        None => Err(Status::not_found(&machinery::GroupResource::new("", "pods"), name)),
+        None => Err(no_pod(name)),
     }
 }
 
@@ -277,6 +277,11 @@ fn lease(a: &Attributes, node: &str) -> Result<(), Status> {
     Ok(())
 }
 
+/// As upstream's lister calls it.
+fn no_pod(name: &str) -> Status {
+    Status::not_found(&machinery::GroupResource::new("", "pod"), name)
+}
+
 async fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
     let reference = a.object().at("spec").at("boundObjectRef");
     let to_pod = reference.text("apiVersion") == "v1" && reference.text("kind") == "Pod";
@@ -288,7 +293,7 @@ async fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
     }
     let key = format!("{}/{}", a.namespace, reference.text("name"));
     let Some(pod) = cached(call, "", "pods", &key) else {
-        return Err(Status::not_found(&machinery::GroupResource::new("", "pods"), reference.text("name")));
+        return Err(no_pod(reference.text("name")));
     };
     if meta::uid(&pod) != reference.text("uid") {
         let why = format!(
@@ -305,8 +310,12 @@ async fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
         [one] => one.as_str().unwrap_or_default(),
         _ => return Err(forbidden(a, "node may only request 0 or 1 audiences")),
     };
-    if pod_wants(call, &pod, audience) {
-        return Ok(());
+    match pod_wants(call, &pod, audience) {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(why) => {
+            return Err(forbidden(a, &format!("error validating audience {}: {why}", go_quote(audience))));
+        }
     }
     let ask = crate::authz::Attributes {
         is_resource: true,
@@ -328,35 +337,53 @@ async fn token(call: &Call, a: &Attributes, node: &str) -> Result<(), Status> {
     Err(forbidden(a, &why))
 }
 
-/// Does the pod mount a token for the audience, or does a CSI driver of its volumes want one?
-fn pod_wants(call: &Call, pod: &Value, audience: &str) -> bool {
+/// Does the pod mount a token for the audience, or does a CSI driver of its volumes want one? An error if none of them is
+/// known to, and one can't be looked up.
+fn pod_wants(call: &Call, pod: &Value, audience: &str) -> Result<bool, String> {
     // "" is the API server's own
     let same = |wanted: &str| wanted == audience;
-    let by_claim = |name: &str| -> Option<String> {
-        let claim = cached(call, "", "persistentvolumeclaims", &format!("{}/{name}", meta::namespace(pod)))?;
-        let volume = cached(call, "", "persistentvolumes", claim.at("spec").text("volumeName"))?;
-        Some(volume.at("spec").at("csi").text("driver").to_owned())
+    let find = |group: &str, resource: &str, kind: &str, key: &str| {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        let missing = || Status::not_found(&machinery::GroupResource::new(group, kind), name).message;
+        cached(call, group, resource, key).ok_or_else(missing)
     };
-    pod.at("spec").list("volumes").iter().any(|volume| {
+    let by_claim = |name: &str| -> Result<String, String> {
+        let key = format!("{}/{name}", meta::namespace(pod));
+        let claim = find("", "persistentvolumeclaims", "persistentvolumeclaim", &key)?;
+        let volume = claim.at("spec").text("volumeName");
+        let volume = find("", "persistentvolumes", "persistentvolume", volume)?;
+        Ok(volume.at("spec").at("csi").text("driver").to_owned())
+    };
+    let wants = |volume: &Value| {
         let projected = volume.at("projected").list("sources").iter().any(|source| {
             let token = source.at("serviceAccountToken");
             token.is_object() && same(token.text("audience"))
         });
         if projected {
-            return true;
+            return Ok(true);
         }
         let driver = if volume.at("ephemeral").is_object() {
-            by_claim(&format!("{}-{}", meta::name(pod), volume.text("name")))
+            by_claim(&format!("{}-{}", meta::name(pod), volume.text("name")))?
         } else if volume.at("persistentVolumeClaim").is_object() {
-            by_claim(volume.at("persistentVolumeClaim").text("claimName"))
+            by_claim(volume.at("persistentVolumeClaim").text("claimName"))?
         } else {
-            Some(volume.at("csi").text("driver").to_owned())
+            volume.at("csi").text("driver").to_owned()
         };
-        let driver = driver.filter(|d| !d.is_empty());
-        driver.and_then(|d| cached(call, "storage.k8s.io", "csidrivers", &d)).is_some_and(|driver| {
-            driver.at("spec").list("tokenRequests").iter().any(|t| same(t.text("audience")))
-        })
-    })
+        if driver.is_empty() {
+            return Ok(false);
+        }
+        let driver = find("storage.k8s.io", "csidrivers", "csidriver", &driver)?;
+        Ok(driver.at("spec").list("tokenRequests").iter().any(|t| same(t.text("audience"))))
+    };
+    let mut errors = Vec::new();
+    for volume in pod.at("spec").list("volumes") {
+        match wants(volume) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(why) => errors.push(why),
+        }
+    }
+    if errors.is_empty() { Ok(false) } else { Err(crate::authz::aggregate(&errors)) }
 }
 
 /// What a pod refers to that a node must not open for itself by a pod of its own making.

@@ -1,6 +1,8 @@
 //! Bootstrap tokens: `ID.SECRET` of a Secret in kube-system.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/>
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use jiff::Timestamp;
 use machinery::Get;
@@ -37,16 +39,60 @@ pub fn authenticate(core: &Core, token: &str) -> Option<User> {
     if data("usage-bootstrap-authentication")? != "true" {
         return None;
     }
-    let mut groups = vec!["system:bootstrappers".to_owned()];
-    for group in data("auth-extra-groups").unwrap_or_default().split(',').map(str::trim) {
-        if group.starts_with("system:bootstrappers:") {
-            groups.push(group.to_owned());
-        }
-    }
+    let groups = groups(&data("auth-extra-groups").unwrap_or_default())?;
     Some(User { name: format!("system:bootstrap:{id}"), groups, ..User::default() })
+}
+
+/// Sorted; none if one of the further groups may not be given.
+fn groups(further: &str) -> Option<Vec<String>> {
+    let mut out = BTreeSet::from(["system:bootstrappers".to_owned()]);
+    for group in further.split(',').filter(|_| !further.is_empty()) {
+        let rest = group.strip_prefix("system:bootstrappers:")?;
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if rest.is_empty()
+            || rest.len() > 256
+            || rest.ends_with([':', '-'])
+            || !rest.bytes().all(|b| plain(b) || b":-".contains(&b))
+        {
+            return None;
+        }
+        out.insert(group.to_owned());
+    }
+    Some(out.into_iter().collect())
 }
 
 /// Takes the same time wherever the difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn further_groups_are_all_right_or_there_is_no_user() {
+        let check = |further: &str, want: Option<&[&str]>| {
+            assert_eq!(
+                groups(further).as_deref(),
+                want.map(|w| w.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>()).as_deref(),
+                "{further}"
+            );
+        };
+        check("", Some(&["system:bootstrappers"]));
+        check(
+            "system:bootstrappers:b,system:bootstrappers:a:1-2,system:bootstrappers:b",
+            Some(&["system:bootstrappers", "system:bootstrappers:a:1-2", "system:bootstrappers:b"]),
+        );
+        for bad in [
+            "system:masters",
+            "system:bootstrappers:",
+            "system:bootstrappers:A",
+            "system:bootstrappers:a-",
+            "system:bootstrappers:a, system:bootstrappers:b",
+            "system:bootstrappers:a,",
+        ] {
+            check(bad, None);
+        }
+    }
 }

@@ -51,7 +51,7 @@ pub fn common_audiences(core: &Core, claims: &Value, asked: &[String]) -> Result
     if theirs.is_empty() {
         theirs = core.config.api_audiences().to_vec();
     }
-    let common: Vec<String> = theirs.iter().filter(|a| asked.contains(a)).cloned().collect();
+    let common: Vec<String> = asked.iter().filter(|a| theirs.contains(a)).cloned().collect();
     if !common.is_empty() {
         return Ok(common);
     }
@@ -175,7 +175,11 @@ pub fn issue(core: &Core, wish: &Wish, now: Timestamp) -> Result<Issued, Status>
         .as_ref()
         .ok_or_else(|| Status::internal("no key to sign service account tokens with"))?;
     let start = now.as_second();
-    let reference = |object: &Value| json!({"name": meta::name(object), "uid": meta::uid(object)});
+    let reference = |object: &Value| match meta::uid(object) {
+        // a node that is not there
+        "" => json!({"name": meta::name(object)}),
+        uid => json!({"name": meta::name(object), "uid": uid}),
+    };
     let mut inner = json!({"namespace": wish.namespace, "serviceaccount": reference(wish.account)});
     let mut lives = wish.seconds;
     match &wish.bound {

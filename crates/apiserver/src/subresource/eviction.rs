@@ -24,12 +24,12 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let want = GroupVersionKind::new("policy", "v1", "Eviction");
     let mut eviction = decode_body(call, &body, &want, options.strictness)?;
     check_namespace(call, &mut eviction)?;
-    if meta::name(&eviction) != call.name() {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
     let mut attributes = Attributes::new(call, Operation::Create, options.dry_run);
     attributes.object = Some(eviction.clone());
     admission::mutate(call, &mut attributes).await?;
+    if meta::name(&eviction) != call.name() {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     admission::validate(call, &attributes).await?;
     let pod = current(call).await?.parse();
     let wish = eviction.at("deleteOptions");

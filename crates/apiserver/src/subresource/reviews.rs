@@ -23,7 +23,10 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let about = about(call, &body);
     fields::on_write(call, None, &mut review, &options.manager);
     match call.resource.name.as_str() {
-        "selfsubjectreviews" => review.set("status", json!({"userInfo": call.user.info()})),
+        "selfsubjectreviews" => {
+            review.child("metadata").set("creationTimestamp", fields::timestamp(call.now));
+            review.set("status", json!({"userInfo": call.user.info()}));
+        }
         "tokenreviews" => review_token(call, &mut review, &given).await?,
         "selfsubjectrulesreviews" => review = rules(call, &review)?,
         "selfsubjectaccessreviews" => {

@@ -49,6 +49,11 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     check(seconds)?;
     let reference = spec.at("boundObjectRef").clone();
     let audiences = spec.list("audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let metadata = request.child("metadata");
+    metadata.set("name", call.info.name.as_str());
+    metadata.set("namespace", call.namespace.as_str());
+    metadata.set("uid", meta::uid(&account));
+    metadata.set("creationTimestamp", fields::timestamp(call.now));
     attributes.object = Some(request);
     crate::admission::validate(call, &attributes).await?;
     let mut request = attributes.object.take().unwrap_or_default();
@@ -65,11 +70,6 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let issued = issue(&call.core, &wish, call.now)?;
     call.audit.annotate("authentication.kubernetes.io/issued-credential-id", &issued.credential_id);
     let (token, until) = (issued.token, issued.until);
-    let metadata = request.child("metadata");
-    metadata.set("name", call.info.name.as_str());
-    metadata.set("namespace", call.namespace.as_str());
-    metadata.set("uid", meta::uid(&account));
-    metadata.set("creationTimestamp", fields::timestamp(call.now));
     request.set("status", json!({"token": token, "expirationTimestamp": fields::timestamp(until)}));
     object_answer(call, 201, request)
 }
@@ -95,16 +95,20 @@ fn bound(call: &Call, reference: &Value) -> Result<(Option<(&'static str, Value)
     if !reference.is_object() {
         return Ok((None, None));
     }
-    let (kind, resource) = match (reference.text("apiVersion"), reference.text("kind")) {
-        ("v1", "Pod") => ("Pod", "pods"),
-        ("v1", "Secret") => ("Secret", "secrets"),
-        ("v1", "Node") => ("Node", "nodes"),
-        (api_version, kind) => {
-            let gvk = machinery::GroupVersion::parse(api_version).unwrap_or_default().kind(kind);
-            return Err(Status::bad_request(format!("cannot bind token to object of type {gvk}")));
-        }
+    // the version does not matter
+    let gvk = machinery::GroupVersion::parse(reference.text("apiVersion"))
+        .unwrap_or_default()
+        .kind(reference.text("kind"));
+    let (kind, resource) = match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") => ("Pod", "pods"),
+        ("", "Secret") => ("Secret", "secrets"),
+        ("", "Node") => ("Node", "nodes"),
+        _ => return Err(Status::bad_request(format!("cannot bind token to object of type {gvk}"))),
     };
     let name = reference.text("name");
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
     let gr = GroupResource::new("", resource);
     let map = call.core.kinds.now();
     let home = map.find("", "v1", resource).and_then(|r| r.home.clone());

@@ -105,3 +105,98 @@ async fn nobody_grants_what_they_do_not_have() {
         s.send(jane(), "POST", &format!("{rbac}/rolebindings"), kind, binding("maker", "joe")).await;
     assert_eq!(code, 201);
 }
+
+#[tokio::test]
+async fn refusals_say_what_upstreams_say() {
+    let key = pki::PrivateKey::generate_rsa_pem().unwrap();
+    let s = server_with(Config { signing_key_pem: Some(key), ..Config::default() }).await;
+    let core = "/api/v1/namespaces/default";
+    for name in ["default", "robot"] {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+        assert_eq!(s.post(&format!("{core}/serviceaccounts"), account).await.0, 201);
+    }
+    for (name, node, volumes) in [
+        ("here", "n1", json!([{"name": "v", "csi": {"driver": "d"}}])),
+        ("there", "n2", json!([])),
+        ("loose", "gone", json!([])),
+    ] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"nodeName": node,
+            "serviceAccountName": "robot", "containers": [{"name": "c", "image": "i"}], "volumes": volumes}});
+        let (code, made) = s.post(&format!("{core}/pods"), pod).await;
+        assert_eq!(code, 201, "{made}");
+    }
+    let (_, here) = s.get(&format!("{core}/pods/here")).await;
+    let node = || User::new("system:node:n1", &["system:nodes"]);
+    let jane = || User::new("jane", &[]);
+    let token = |reference: Value, audience: &str| {
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"boundObjectRef": reference, "audiences": [audience]}})
+    };
+    let tokens = format!("{core}/serviceaccounts/robot/token");
+    let uid = here["metadata"]["uid"].as_str().unwrap();
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let grant = |role: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]})
+    };
+    let maker = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "maker"},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]}]});
+    assert_eq!(s.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", maker).await.0, 201);
+    assert_eq!(s.post(&format!("{rbac}/rolebindings"), grant("maker")).await.0, 201);
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {}});
+    let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name});
+    let mut own = pod("here");
+    own["uid"] = uid.into();
+    let mut lost = pod("nope");
+    lost["uid"] = "x".into();
+    for (user, path, body, code, says) in [
+        (super::support::admin(), tokens.clone(), token(pod(""), "a"), 400, "Name parameter required."),
+        (node(), tokens.clone(), token(lost, "a"), 404, "pod \"nope\" not found"),
+        (
+            node(),
+            tokens.clone(),
+            token(own, "a"),
+            403,
+            "serviceaccounts \"robot\" is forbidden: error validating audience \"a\": csidriver.storage.k8s.io \"d\" not found",
+        ),
+        (
+            node(),
+            format!("{core}/pods/there/eviction"),
+            eviction.clone(),
+            403,
+            "pods \"there\" is forbidden: node n1 can only evict pods with spec.nodeName set to itself",
+        ),
+        (
+            node(),
+            format!("{core}/pods/here/eviction"),
+            eviction,
+            400,
+            "name in URL does not match name in Eviction object",
+        ),
+        (
+            jane(),
+            format!("{rbac}/rolebindings"),
+            grant("nope"),
+            404,
+            "rolebindings.rbac.authorization.k8s.io \"nope\" not found",
+        ),
+    ] {
+        let (status, answer) = s.send(user, "POST", &path, "application/json", body).await;
+        assert_eq!((status, answer["message"].as_str()), (code, Some(says)), "{path}");
+    }
+    // a pod of any version, on a node that is not there
+    let mut loose = pod("loose");
+    loose["apiVersion"] = "v2".into();
+    let (code, made) = s.post(&tokens, token(loose, "a")).await;
+    assert_eq!(code, 201, "{made}");
+    let claims = made["status"]["token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["kubernetes.io"]["node"], json!({"name": "gone"}));
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": "default"}});
+    let (_, answer) = s.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review).await;
+    let rules = answer["status"]["resourceRules"].as_array().unwrap();
+    assert_eq!(rules.iter().filter(|r| r["resources"] == json!(["*"])).count(), 1, "{answer}");
+}
