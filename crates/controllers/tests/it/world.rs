@@ -17,7 +17,6 @@ pub const BOUND: Duration = Duration::from_secs(20);
 
 pub struct World {
     pub admin: Client,
-    pub api: ApiServer,
     shutdown: CancellationToken,
 }
 
@@ -58,7 +57,7 @@ impl World {
         let scheduler = identity(User::new("system:kube-scheduler", &[]), "kube-scheduler");
         tokio::spawn(scheduler::run(scheduler::Config::default(), scheduler, ready, shutdown.clone()));
         is_ready.await.unwrap();
-        let world = Self { admin, api, shutdown };
+        let world = Self { admin, shutdown };
         for n in 0..nodes {
             world.add_node(&format!("n{n}")).await;
         }

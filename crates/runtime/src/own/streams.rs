@@ -97,7 +97,7 @@ impl Inner {
                 let (running, end) = begun.map_err(|error| error.to_string())?;
                 let control = Box::new(ExecControl { running, tty: request.tty });
                 let ended = Box::pin(async { end.wait().await.map(Some).map_err(|error| error.message) });
-                Ok(Process { stdio: ends.ours, control, ended })
+                Ok(Process { stdio: ends.ours, control, ended, until_eof: false })
             })
         };
         self.offer("exec", Request::Process(Box::new(begin)))
@@ -119,8 +119,11 @@ impl Inner {
                 let flags: String = flags.collect();
                 let shim = inner.shim(&container.sandbox_id);
                 shim.attach(&container.id, &flags, &ends.theirs).await.map_err(|error| chain(&error))?;
+                // with `stdinOnce` the container's own input ends, and its output is waited for
+                let until_eof = stdin && !(container.config.stdin_once && !container.config.tty);
                 let control = Box::new(AttachControl { inner, container });
-                Ok(Process { stdio: ends.ours, control, ended: Box::pin(std::future::ready(Ok(None))) })
+                let ended = Box::pin(std::future::ready(Ok(None)));
+                Ok(Process { stdio: ends.ours, control, ended, until_eof })
             })
         };
         self.offer("attach", Request::Process(Box::new(begin)))

@@ -29,6 +29,8 @@ pub struct Process {
     pub control: Box<dyn Control>,
     /// The exit status once it has ended; `None` where nobody asks (attach: over when the outputs are).
     pub ended: BoxFuture<'static, Result<Option<i32>, String>>,
+    /// The session is over when the client has no more input (attach to a container whose stdin stays open).
+    pub until_eof: bool,
 }
 
 /// From the client.
@@ -95,11 +97,11 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Carries the session until the process ends and its output is through, or the client goes (`from` ends).
 pub async fn run(process: Process, from: mpsc::Receiver<FromClient>, to: mpsc::Sender<ToClient>) {
-    let Process { stdio: Stdio { stdin, stdout, stderr }, control, ended: mut end } = process;
+    let Process { stdio: Stdio { stdin, stdout, stderr }, control, ended: mut end, until_eof } = process;
     let outputs = async {
         tokio::join!(pump(stdout, &to, ToClient::Stdout), pump(stderr, &to, ToClient::Stderr));
     };
-    let input = listen(from, stdin, &*control);
+    let input = listen(from, stdin, &*control, until_eof);
     tokio::pin!(outputs, input);
     let mut outputs_done = false;
     let mut ended = None;
@@ -113,7 +115,10 @@ pub async fn run(process: Process, from: mpsc::Receiver<FromClient>, to: mpsc::S
                 deadline.as_mut().reset(tokio::time::Instant::now() + DRAIN);
             }
             () = &mut deadline, if matches!(ended, Some(Ok(Some(_)))) => break,
-            () = &mut input => return control.abandoned().await,
+            left = &mut input => match left {
+                Left::Client => return control.abandoned().await,
+                Left::Input => break,
+            },
         }
     }
     let outcome = match ended {
@@ -124,12 +129,19 @@ pub async fn run(process: Process, from: mpsc::Receiver<FromClient>, to: mpsc::S
     let _ = to.send(ToClient::Status(outcome)).await;
 }
 
+/// Who has gone from a session.
+enum Left {
+    Client,
+    Input,
+}
+
 /// Takes what the client says until it has gone. A process that does not read holds up only this.
 async fn listen(
     mut from: mpsc::Receiver<FromClient>,
     mut stdin: Option<pipe::Sender>,
     control: &dyn Control,
-) {
+    until_eof: bool,
+) -> Left {
     while let Some(message) = from.recv().await {
         match message {
             FromClient::Stdin(bytes) => {
@@ -139,10 +151,12 @@ async fn listen(
                     stdin = None;
                 }
             }
+            FromClient::CloseStdin if until_eof => return Left::Input,
             FromClient::CloseStdin => stdin = None,
             FromClient::Resize { rows, cols } => control.resize(rows, cols).await,
         }
     }
+    Left::Client
 }
 
 async fn pump(from: Option<pipe::Receiver>, to: &mpsc::Sender<ToClient>, wrap: fn(Bytes) -> ToClient) {
@@ -158,5 +172,37 @@ async fn pump(from: Option<pipe::Receiver>, to: &mpsc::Sender<ToClient>, wrap: f
             }
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoControl;
+
+    impl Control for NoControl {
+        fn resize(&self, _: u16, _: u16) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+        fn abandoned(&self) -> BoxFuture<'_, ()> {
+            panic!("the client is there");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attached_client_without_more_input_is_let_go() {
+        let (say, from) = mpsc::channel(4);
+        let (to, mut told) = mpsc::channel(4);
+        let process = Process {
+            stdio: Stdio::default(),
+            control: Box::new(NoControl),
+            ended: Box::pin(std::future::pending()),
+            until_eof: true,
+        };
+        let running = tokio::spawn(run(process, from, to));
+        say.send(FromClient::CloseStdin).await.unwrap();
+        assert_eq!(told.recv().await, Some(ToClient::Status(Outcome::Success)));
+        running.await.unwrap();
     }
 }

@@ -84,7 +84,7 @@ async fn a_session_over_spdy() {
         ended.await.unwrap();
         Ok(Some(4))
     });
-    let process = Process { stdio, control: Box::new(NoControl), ended };
+    let process = Process { stdio, control: Box::new(NoControl), ended, until_eof: false };
     let (ours, theirs) = tokio::io::duplex(1024);
     let serving = tokio::spawn(serve(theirs, "v4.channel.k8s.io", Ok(process)));
     let opens: [(u32, &[(&str, &str)]); 3] =
