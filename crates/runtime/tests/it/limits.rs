@@ -162,6 +162,6 @@ async fn logs_are_split_and_rotated() {
     world.exec(&id, &["touch", "/go"]).await;
     world.ended(&id).await;
     assert_eq!(std::fs::read_to_string(&old).unwrap(), log);
-    assert!(world.log(&id).await.ends_with("stdout F last\n"));
+    assert!(world.log(&id).await.ends_with("stdout P last\n"));
     world.close().await;
 }
