@@ -386,6 +386,34 @@ fn pod_wants(call: &Call, pod: &Value, audience: &str) -> Result<bool, String> {
     if errors.is_empty() { Ok(false) } else { Err(crate::authz::aggregate(&errors)) }
 }
 
+/// Does a pod's spec name a secret, anywhere?
+pub fn names_secrets(spec: &Value) -> bool {
+    let containers = || {
+        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| spec.list(list))
+    };
+    let env = |from: &str, reference: &str| {
+        containers().any(|c| {
+            c.list("envFrom").iter().any(|e| e.at(from).is_object())
+                || c.list("env").iter().any(|e| e.at("valueFrom").at(reference).is_object())
+        })
+    };
+    let volumes = spec.list("volumes");
+    let projects = |kind: &str| {
+        volumes.iter().any(|v| v.at("projected").list("sources").iter().any(|s| s.at(kind).is_object()))
+    };
+    let has = |kind: &str| volumes.iter().any(|v| v.at(kind).is_object());
+    has("secret")
+        || projects("secret")
+        || !spec.list("imagePullSecrets").is_empty()
+        || env("secretRef", "secretKeyRef")
+        || volumes.iter().any(|v| {
+            v.as_object()
+                .into_iter()
+                .flatten()
+                .any(|(_, s)| s.at("secretRef").is_object() || s.at("nodePublishSecretRef").is_object())
+        })
+}
+
 /// What a pod refers to that a node must not open for itself by a pod of its own making.
 fn referred(pod: &Value) -> Option<&'static str> {
     let spec = pod.at("spec");
@@ -406,17 +434,7 @@ fn referred(pod: &Value) -> Option<&'static str> {
         volumes.iter().any(|v| v.at("projected").list("sources").iter().any(|s| s.at(kind).is_object()))
     };
     let has = |kind: &str| volumes.iter().any(|v| v.at(kind).is_object());
-    let secrets = has("secret")
-        || projects("secret")
-        || !spec.list("imagePullSecrets").is_empty()
-        || env("secretRef", "secretKeyRef")
-        || volumes.iter().any(|v| {
-            v.as_object()
-                .into_iter()
-                .flatten()
-                .any(|(_, s)| s.at("secretRef").is_object() || s.at("nodePublishSecretRef").is_object())
-        });
-    if secrets {
+    if names_secrets(spec) {
         return Some("secrets");
     }
     if has("configMap") || projects("configMap") || env("configMapRef", "configMapKeyRef") {

@@ -114,8 +114,7 @@ fn validate(a: &Attributes) -> Result<(), Status> {
         if !spec.text("serviceAccountName").is_empty() {
             return Err(forbidden(a, "a mirror pod may not reference service accounts"));
         }
-        let uses_secret = spec.list("volumes").iter().any(|v| v.at("secret").is_object());
-        if uses_secret {
+        if super::nodes::names_secrets(spec) {
             return Err(forbidden(a, "a mirror pod may not reference secrets"));
         }
         let projects = spec.list("volumes").iter().any(|v| {

@@ -150,7 +150,18 @@ async fn refusals_say_what_upstreams_say() {
     own["uid"] = uid.into();
     let mut lost = pod("nope");
     lost["uid"] = "x".into();
+    let mirror = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i",
+            "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}});
     for (user, path, body, code, says) in [
+        (
+            super::support::admin(),
+            format!("{core}/pods"),
+            mirror,
+            403,
+            "pods \"m\" is forbidden: a mirror pod may not reference secrets",
+        ),
         (super::support::admin(), tokens.clone(), token(pod(""), "a"), 400, "Name parameter required."),
         (node(), tokens.clone(), token(lost, "a"), 404, "pod \"nope\" not found"),
         (
