@@ -72,6 +72,9 @@ pub struct Config {
     pub request_timeout: Duration,
     /// `--min-request-timeout`: a watch lasts between this and twice this if the client does not say.
     pub min_request_timeout: Duration,
+    /// Lists are answered as of versions up to this old at least, and twice this at most (upstream compacts every
+    /// five minutes).
+    pub list_history: Duration,
     /// `--enable-priority-and-fairness`.
     pub priority_and_fairness: bool,
     /// `--max-requests-inflight` and `--max-mutating-requests-inflight`: with priorities, their sum is what the levels
@@ -131,6 +134,7 @@ impl Default for Config {
             event_ttl: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(60),
             min_request_timeout: Duration::from_secs(1800),
+            list_history: Duration::from_secs(300),
             priority_and_fairness: true,
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,

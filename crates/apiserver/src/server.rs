@@ -183,6 +183,10 @@ impl ApiServer {
             shutdown: shutdown.clone(),
         });
         tokio::spawn(feed.run(revision, shutdown.clone()));
+        let (forgetting, every) = (core.progress.clone(), core.config.list_history);
+        tokio::spawn(
+            shutdown.clone().run_until_cancelled_owned(async move { forgetting.forget(every).await }),
+        );
         crate::bootstrap::run(&core).await?;
         core.ready.send_replace(true);
         crate::crd::start(&core);

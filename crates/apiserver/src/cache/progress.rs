@@ -10,6 +10,8 @@ use tokio::sync::{Mutex, Notify, watch};
 pub struct Progress {
     applied: watch::Sender<i64>,
     committed: AtomicI64,
+    /// Lists are not answered as of revisions before this.
+    forgotten: AtomicI64,
     nudge: Notify,
 }
 
@@ -19,7 +21,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { applied: watch::Sender::new(0), committed: AtomicI64::new(0), nudge: Notify::new() }
+        Self {
+            applied: watch::Sender::new(0),
+            committed: AtomicI64::new(0),
+            forgotten: AtomicI64::new(0),
+            nudge: Notify::new(),
+        }
     }
 }
 
@@ -44,6 +51,22 @@ impl Progress {
 
     pub fn committed(&self) -> i64 {
         self.committed.load(Ordering::Acquire)
+    }
+
+    /// Can a list still be answered as of a revision?
+    pub fn remembers(&self, revision: i64) -> bool {
+        revision >= self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Forgets, from now on, what is older than one to two times `every`, as upstream compacts: a client that pages
+    /// through a list for longer is told so (410) and may go on with what there is by then.
+    pub async fn forget(&self, every: Duration) {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(every).await;
+            self.forgotten.store(before, Ordering::Release);
+            before = self.applied();
+        }
     }
 
     /// Waits until the caches stand at a revision; false if they did not get there in time.

@@ -142,16 +142,19 @@ pub async fn page(call: &Call, options: &ListOptions) -> Result<Page, Status> {
             latest(call).await?
         } else {
             core.caught_up(token.revision).await?;
-            let snapshot = cache.snapshot_at(token.revision).map_err(|_| token::expired(&start))?;
+            let kept =
+                core.progress.remembers(token.revision).then(|| cache.snapshot_at(token.revision).ok());
+            let snapshot = kept.flatten().ok_or_else(|| token::expired(&start))?;
             (snapshot, token.revision)
         }
     } else if options.matching == Match::Exact
         || (options.limit > 0 && given > 0 && options.matching == Match::Unset)
     {
         core.reached(call.home()?, given).await?;
-        let snapshot = cache
-            .snapshot_at(given)
-            .map_err(|_| Status::expired("The resourceVersion for the provided list is too old."))?;
+        let kept = core.progress.remembers(given).then(|| cache.snapshot_at(given).ok());
+        let snapshot = kept
+            .flatten()
+            .ok_or_else(|| Status::expired("The resourceVersion for the provided list is too old."))?;
         (snapshot, given)
     } else if options.revision.is_empty() {
         latest(call).await?

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
-use crate::support::{MAPS, config_map, server};
+use crate::support::{MAPS, config_map, server, server_with};
 
 #[tokio::test]
 async fn pages_are_of_one_moment() {
@@ -25,6 +25,36 @@ async fn pages_are_of_one_moment() {
         second["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap()).collect();
     assert_eq!((code, names), (200, vec!["c", "d"]));
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn a_page_that_comes_too_late_goes_on_with_what_there_is() {
+    let s = server_with(apiserver::Config { list_history: Duration::from_millis(20), ..Default::default() })
+        .await;
+    for name in ["a", "b", "c"] {
+        s.post(MAPS, config_map(name)).await;
+    }
+    let (_, first) = s.get(&format!("{MAPS}?limit=1")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    s.post(MAPS, config_map("bb")).await;
+    let expired = async {
+        loop {
+            let (code, answer) = s.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+            if code == 410 {
+                return answer;
+            }
+            // answers come without waiting: the clock must have its turn
+            tokio::task::yield_now().await;
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), expired).await.unwrap();
+    assert_eq!(answer["reason"], "Expired");
+    let token = answer["metadata"]["continue"].as_str().unwrap();
+    let (code, second) = s.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    let names: Vec<&str> =
+        second["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!((code, names), (200, vec!["b", "bb"]));
+    assert_ne!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
 }
 
 #[tokio::test]
