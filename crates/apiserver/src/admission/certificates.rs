@@ -105,7 +105,7 @@ fn subject(a: &Attributes) -> Result<(), Status> {
         return Ok(());
     }
     let pem = base64::engine::general_purpose::STANDARD.decode(spec.text("request")).unwrap_or_default();
-    let Some(subject) = request_subject(&pem) else { return Ok(()) };
+    let Ok(subject) = pki::asked(&pem) else { return Ok(()) };
     if subject.organizations.iter().any(|o| o == "system:masters") {
         return Err(forbidden(
             a,
@@ -113,24 +113,4 @@ fn subject(a: &Attributes) -> Result<(), Status> {
         ));
     }
     Ok(())
-}
-
-/// Whom a certificate is asked for.
-pub struct Subject {
-    pub common_name: String,
-    pub organizations: Vec<String>,
-}
-
-/// The subject of a PEM certificate request.
-pub fn request_subject(pem: &[u8]) -> Option<Subject> {
-    use x509_parser::prelude::FromDer;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
-    let (_, request) =
-        x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).ok()?;
-    let subject = &request.certification_request_info.subject;
-    let text = |a: &x509_parser::x509::AttributeTypeAndValue| a.as_str().ok().map(str::to_owned);
-    Some(Subject {
-        common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
-        organizations: subject.iter_organization().filter_map(text).collect(),
-    })
 }

@@ -386,27 +386,40 @@ fn pod_wants(call: &Call, pod: &Value, audience: &str) -> Result<bool, String> {
     if errors.is_empty() { Ok(false) } else { Err(crate::authz::aggregate(&errors)) }
 }
 
-/// Does a pod's spec name a secret, anywhere?
-pub fn names_secrets(spec: &Value) -> bool {
-    let containers = || {
-        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| spec.list(list))
-    };
-    let env = |from: &str, reference: &str| {
-        containers().any(|c| {
+/// What a pod's spec refers to.
+struct References<'a>(&'a Value);
+
+impl References<'_> {
+    fn env(&self, from: &str, reference: &str) -> bool {
+        let lists = ["initContainers", "containers", "ephemeralContainers"].into_iter();
+        lists.flat_map(|list| self.0.list(list)).any(|c| {
             c.list("envFrom").iter().any(|e| e.at(from).is_object())
                 || c.list("env").iter().any(|e| e.at("valueFrom").at(reference).is_object())
         })
-    };
-    let volumes = spec.list("volumes");
-    let projects = |kind: &str| {
-        volumes.iter().any(|v| v.at("projected").list("sources").iter().any(|s| s.at(kind).is_object()))
-    };
-    let has = |kind: &str| volumes.iter().any(|v| v.at(kind).is_object());
-    has("secret")
-        || projects("secret")
+    }
+
+    fn volumes(&self) -> &[Value] {
+        self.0.list("volumes")
+    }
+
+    fn has(&self, kind: &str) -> bool {
+        self.volumes().iter().any(|v| v.at(kind).is_object())
+    }
+
+    fn projects(&self, kind: &str) -> bool {
+        let mut sources = self.volumes().iter().flat_map(|v| v.at("projected").list("sources"));
+        sources.any(|s| s.at(kind).is_object())
+    }
+}
+
+/// Does a pod's spec name a secret, anywhere?
+pub fn names_secrets(spec: &Value) -> bool {
+    let references = References(spec);
+    references.has("secret")
+        || references.projects("secret")
         || !spec.list("imagePullSecrets").is_empty()
-        || env("secretRef", "secretKeyRef")
-        || volumes.iter().any(|v| {
+        || references.env("secretRef", "secretKeyRef")
+        || references.volumes().iter().any(|v| {
             v.as_object()
                 .into_iter()
                 .flatten()
@@ -420,36 +433,27 @@ fn referred(pod: &Value) -> Option<&'static str> {
     if !spec.text("serviceAccountName").is_empty() {
         return Some("serviceaccounts");
     }
-    let containers = || {
-        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| spec.list(list))
-    };
-    let env = |from: &str, reference: &str| {
-        containers().any(|c| {
-            c.list("envFrom").iter().any(|e| e.at(from).is_object())
-                || c.list("env").iter().any(|e| e.at("valueFrom").at(reference).is_object())
-        })
-    };
-    let volumes = spec.list("volumes");
-    let projects = |kind: &str| {
-        volumes.iter().any(|v| v.at("projected").list("sources").iter().any(|s| s.at(kind).is_object()))
-    };
-    let has = |kind: &str| volumes.iter().any(|v| v.at(kind).is_object());
+    let references = References(spec);
     if names_secrets(spec) {
         return Some("secrets");
     }
-    if has("configMap") || projects("configMap") || env("configMapRef", "configMapKeyRef") {
+    if references.has("configMap")
+        || references.projects("configMap")
+        || references.env("configMapRef", "configMapKeyRef")
+    {
         return Some("configmaps");
     }
-    if projects("serviceAccountToken") {
+    if references.projects("serviceAccountToken") {
         return Some("serviceaccounts (via projected volumes)");
     }
-    if projects("clusterTrustBundle") {
+    if references.projects("clusterTrustBundle") {
         return Some("clustertrustbundles");
     }
     if !spec.list("resourceClaims").is_empty() {
         return Some("resourceclaims");
     }
-    (has("persistentVolumeClaim") || has("ephemeral")).then_some("persistentvolumeclaims")
+    (references.has("persistentVolumeClaim") || references.has("ephemeral"))
+        .then_some("persistentvolumeclaims")
 }
 
 /// Sizes and conditions are the kubelet's to say, nothing else.

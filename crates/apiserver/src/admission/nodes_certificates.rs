@@ -4,7 +4,6 @@ use base64::Engine;
 use machinery::field::go_quote;
 use machinery::{Get, Status, meta};
 
-use super::certificates::request_subject;
 use super::serviceaccount::MIRROR;
 use super::{Attributes, Operation, cached, forbidden};
 use crate::registry::Call;
@@ -17,7 +16,7 @@ pub fn signing(a: &Attributes, node: &str) -> Result<(), Status> {
         return Ok(());
     }
     let pem = base64::engine::general_purpose::STANDARD.decode(spec.text("request")).unwrap_or_default();
-    let Some(subject) = request_subject(&pem) else {
+    let Ok(subject) = pki::asked(&pem) else {
         return Err(forbidden(a, "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"));
     };
     if subject.common_name == format!("system:node:{node}") {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::family::{About, Counters, Family, Histogram, Histograms, Written};
+use super::family::{Counters, Family, Histogram, Histograms, Written, about};
 use crate::admission::Operation;
 
 const STEPS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
@@ -32,15 +32,6 @@ pub struct Admission {
     condition_errors: Counters,
     policies: Counters,
     policy_times: Histograms,
-}
-
-fn about(
-    name: &'static str,
-    stability: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> About {
-    About { name, stability, help, labels }
 }
 
 impl Default for Admission {

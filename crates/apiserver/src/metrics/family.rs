@@ -17,6 +17,15 @@ pub struct About {
     pub labels: &'static [&'static str],
 }
 
+pub const fn about(
+    name: &'static str,
+    stability: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> About {
+    About { name, stability, help, labels }
+}
+
 /// One series.
 pub trait Series: Send + Sync {
     const KIND: &'static str;

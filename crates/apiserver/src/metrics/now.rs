@@ -5,19 +5,10 @@ use std::fs;
 
 use machinery::GroupResource;
 
-use super::family::{About, write_now};
+use super::family::{About, about, write_now};
 use crate::server::Core;
 
 type Parts = Vec<(About, String)>;
-
-const fn about(
-    name: &'static str,
-    stability: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> About {
-    About { name, stability, help, labels }
-}
 
 pub const CHECKS: About = about(
     "kubernetes_healthchecks_total",

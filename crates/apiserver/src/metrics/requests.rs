@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::family::{About, Counter, Counters, Family, Gauge, Gauges, Histogram, Histograms, Written};
+use super::family::{Counter, Counters, Family, Gauge, Gauges, Histogram, Histograms, Written, about};
 use crate::front::{Query, RequestInfo};
 use crate::kinds::Resource;
 
@@ -54,15 +54,6 @@ pub struct Known {
     sli: Option<Arc<Histogram>>,
     sizes: Option<Arc<Histogram>>,
     codes: RwLock<Vec<(u16, Arc<Counter>)>>,
-}
-
-fn about(
-    name: &'static str,
-    stability: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> About {
-    About { name, stability, help, labels }
 }
 
 impl Default for Requests {

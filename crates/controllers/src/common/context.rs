@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use client::events::Recorder;
 use client::{Cached, Informers, Store};
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -30,6 +32,15 @@ pub async fn seen<K: Cached>(store: &Store<K>, written: &K) {
     if !store.caught_up(written.version(), BOUND).await {
         tracing::warn!(key = %written.key(), "a write has not shown up in the watch");
     }
+}
+
+/// Waits until `store` no longer shows `deleted`, or shows that it goes.
+pub async fn gone<K: Cached + Metadata<Ty = ObjectMeta>>(store: &Store<K>, deleted: &K) {
+    let uid = &deleted.metadata().uid;
+    let is_gone = |now: Option<&K>| {
+        now.is_none_or(|now| now.metadata().uid != *uid || now.metadata().deletion_timestamp.is_some())
+    };
+    store.wait_for(&deleted.key(), BOUND, is_gone).await;
 }
 
 /// What the server said, without wrapping: the text that conditions and Events carry.

@@ -13,7 +13,7 @@ mod selector;
 #[cfg(test)]
 pub mod test;
 
-pub use context::{Context, message, nonzero, seen};
+pub use context::{Context, gone, message, nonzero, seen};
 pub use discover::{Resource, discover};
 pub use hash::{data_hash, template_hash};
 pub use nodes::{node_wanted, tolerates};

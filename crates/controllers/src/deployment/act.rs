@@ -17,8 +17,8 @@ use super::revision::{same_template, template};
 use super::scale::is_recreate;
 use super::status::{NEW_SET_FAILED, PROGRESSING, deadline, new_condition, set_condition};
 use crate::common::{
-    BY_CONTROLLER, Context, controller_of, controller_ref, is_controlled_by, matches, message, owner, owners,
-    pod_controller, seen,
+    BY_CONTROLLER, Context, controller_of, controller_ref, gone, is_controlled_by, matches, message, owner,
+    owners, pod_controller, seen,
 };
 use crate::table::Controller;
 
@@ -151,12 +151,7 @@ impl Worker {
             Step::Update(set) => Some(sets.replace(&set.name_any(), &params, &set).await?),
             Step::Delete(set) => {
                 ignore_not_found(sets.delete(&set.name_any(), &DeleteParams::default()).await)?;
-                let uid = set.metadata.uid.clone();
-                let key = Key::new(namespace, &set.name_any());
-                let gone = |now: Option<&ReplicaSet>| {
-                    now.is_none_or(|s| s.metadata.uid != uid || s.metadata.deletion_timestamp.is_some())
-                };
-                self.sets.wait_for(&key, std::time::Duration::from_secs(60), gone).await;
+                gone(&self.sets, &set).await;
                 None
             }
             Step::UpdateDeployment(deployment) => {

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt};
 
 use super::decide::{MANAGED_BY, MANAGER, SERVICE_NAME, View, decide};
 use super::{services_of, touches_endpoints};
-use crate::common::{Context, matches_labels, message, seen};
+use crate::common::{Context, gone, matches_labels, message, seen};
 use crate::table::Controller;
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -147,12 +147,7 @@ impl Worker {
         }
         for slice in &plan.delete {
             ignore_not_found(api.delete(&slice.name_any(), &DeleteParams::default()).await)?;
-            let uid = slice.metadata.uid.clone();
-            let at = Key::new(key.namespace(), &slice.name_any());
-            let gone = |now: Option<&EndpointSlice>| {
-                now.is_none_or(|s| s.metadata.uid != uid || s.metadata.deletion_timestamp.is_some())
-            };
-            self.slices.wait_for(&at, std::time::Duration::from_secs(60), gone).await;
+            gone(&self.slices, slice).await;
         }
         Ok(Outcome::Done)
     }

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::decide::{MANAGER, MOST, Plan, decide, should_mirror};
-use crate::common::{Context, seen};
+use crate::common::{Context, gone, seen};
 use crate::endpointslice::{BY_SERVICE, MANAGED_BY, index_by_service, service_of};
 use crate::table::Controller;
 
@@ -119,12 +119,7 @@ impl Worker {
         }
         for slice in &plan.delete {
             ignore_not_found(api.delete(&slice.name_any(), &DeleteParams::default()).await)?;
-            let uid = slice.metadata.uid.clone();
-            let at = Key::new(key.namespace(), &slice.name_any());
-            let gone = |now: Option<&EndpointSlice>| {
-                now.is_none_or(|s| s.metadata.uid != uid || s.metadata.deletion_timestamp.is_some())
-            };
-            self.slices.wait_for(&at, std::time::Duration::from_secs(60), gone).await;
+            gone(&self.slices, slice).await;
         }
         Ok(Outcome::Done)
     }
